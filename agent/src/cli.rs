@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 mod arguments;
 
 use self::arguments::{
-    Cli, Command, DeviceCommand, Enroll, Fingerprint, Helper, Json, RootCommand, Run,
+    AgentCommand, Cli, DeviceCommand, Enroll, Fingerprint, Helper, Json, RootCommand, Run,
     ServiceCommand, TokenFrom,
 };
 use crate::config::Config;
@@ -24,7 +24,7 @@ use crate::enroll::{self, Outcome};
 use crate::files::{self, spec};
 use crate::os::{arguments as command_line, harden, limits};
 use crate::service;
-use crate::status::Status;
+use crate::status::AgentStatus;
 use crate::{device, holder, run};
 
 /// Runs the program and gives its exit code.
@@ -103,20 +103,20 @@ impl Helper {
 }
 
 fn carry_out(cli: Cli) -> Result<(), Failure> {
-    if let Command::Helper(helper) = cli.command {
+    if let AgentCommand::Helper(helper) = cli.command {
         log(None)?;
         return helper.carry_out();
     }
     let config = match &cli.command {
-        Command::Run(Run { config: Some(path), .. }) => Config::read(path)?,
+        AgentCommand::Run(Run { config: Some(path), .. }) => Config::read(path)?,
         _ => Config::default(),
     };
     log(cli.log.as_deref().or(config.log.as_deref()))?;
     let root = rustix::process::geteuid().is_root();
     let place = StateDir::place(cli.state.as_deref(), root, &|name| std::env::var_os(name))?;
     match cli.command {
-        Command::Enroll(options) => enroll(&place, options),
-        Command::Run(Run { roots, .. }) => {
+        AgentCommand::Enroll(options) => enroll(&place, options),
+        AgentCommand::Run(Run { roots, .. }) => {
             // Before the runtime, while there is one thread.
             limits::raise_files();
             harden::harden()?;
@@ -124,21 +124,21 @@ fn carry_out(cli: Cli) -> Result<(), Failure> {
             let roots = spec::together(spec::read(state.path())?, roots.specs()?)?;
             until(runtime()?, run::run(state, config, roots))
         }
-        Command::Helper(helper) => helper.carry_out(),
-        Command::Root(command) => roots(&place, command),
-        Command::Status(Json { json }) => status(&place, json),
-        Command::Fingerprint(Fingerprint { bundle }) => {
+        AgentCommand::Helper(helper) => helper.carry_out(),
+        AgentCommand::Root(command) => roots(&place, command),
+        AgentCommand::Status(Json { json }) => status(&place, json),
+        AgentCommand::Fingerprint(Fingerprint { bundle }) => {
             fingerprint(&StateDir::open(&place)?, bundle)
         }
-        Command::Leave => {
+        AgentCommand::Leave => {
             let state = enrolled(&place)?;
             state.enrollments().leave(&state.lock()?)?;
             print(
                 "left; an agent that runs ends, and `farwire server remove` on the other side removes the record\n",
             )
         }
-        Command::Device(command) => devices(&place, command),
-        Command::Service(command) => services(&place, command),
+        AgentCommand::Device(command) => devices(&place, command),
+        AgentCommand::Service(command) => services(&place, command),
     }
 }
 
@@ -246,7 +246,7 @@ fn warn(text: &str) {
 }
 
 fn status(place: &std::path::Path, json: bool) -> Result<(), Failure> {
-    let status = Status::read(&StateDir::open(place)?)?;
+    let status = AgentStatus::read(&StateDir::open(place)?)?;
     if json { print_json(&serde_json::json!(status)) } else { print(&status.text()) }
 }
 

@@ -26,17 +26,19 @@ type Key = (Arc<Principal>, Nonce);
 /// All conversations of this agent process.
 #[derive(Debug)]
 pub(crate) struct Conversations<A = About> {
-    inner: Mutex<Inner<A>>,
+    inner: Mutex<ConversationTable<A>>,
 }
 
 impl<A> Default for Conversations<A> {
     fn default() -> Self {
-        Self { inner: Mutex::new(Inner { all: HashMap::new(), order: VecDeque::new() }) }
+        Self {
+            inner: Mutex::new(ConversationTable { all: HashMap::new(), order: VecDeque::new() }),
+        }
     }
 }
 
 #[derive(Debug)]
-struct Inner<A> {
+struct ConversationTable<A> {
     all: HashMap<Key, Conversation<A>>,
     /// In the order in which they are looked at when there are too many.
     order: VecDeque<Key>,
@@ -67,7 +69,7 @@ pub(crate) struct Seat {
 }
 
 impl<A: Clone> Conversations<A> {
-    fn lock(&self) -> MutexGuard<'_, Inner<A>> {
+    fn lock(&self) -> MutexGuard<'_, ConversationTable<A>> {
         self.inner.lock().expect("nothing panics while it is held")
     }
 
@@ -142,7 +144,7 @@ impl<A: Clone> Conversations<A> {
     }
 }
 
-impl<A> Inner<A> {
+impl<A> ConversationTable<A> {
     fn insert(&mut self, key: Key, generation: u32, about: A) -> Seat {
         self.make_room();
         let seat = Arc::new(tokio::sync::Mutex::new(()));

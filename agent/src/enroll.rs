@@ -13,7 +13,7 @@ use farwire_link::outer::dial::{self, Connection, Identity};
 use farwire_protocol::address::Relay;
 use farwire_protocol::bundle::{self, Bundle, SignedBundle};
 use farwire_protocol::cbor::Blob;
-use farwire_protocol::enroll::{Answer, BadMail, Request};
+use farwire_protocol::enroll::{BadMail, EnrollAnswer, Request};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::{Id, Kind as IdKind, Kn, Kt, Nonce};
 use farwire_protocol::outer::{
@@ -91,7 +91,7 @@ async fn tell_inviter(
     let request = request(token, &throwaway.bundle)?;
     let mail = connection.call(&MailGet { enrollment: Some(enrollment), after: None }).await?;
     let of_another = |piece: &MailPiece| {
-        let opened = Answer::open(token, &piece.blob, &request, &throwaway.bundle.id);
+        let opened = EnrollAnswer::open(token, &piece.blob, &request, &throwaway.bundle.id);
         matches!(opened, Err(BadMail::AnotherRequest))
     };
     if mail.pieces.iter().any(of_another) {
@@ -253,9 +253,13 @@ fn is_final(failure: &Failure) -> bool {
 }
 
 /// What whoever minted the token says: the answer, and the device that may come in.
-type Verdict = Result<(Answer, SignedBundle), BadMail>;
+type EnrollOutcome = Result<(EnrollAnswer, SignedBundle), BadMail>;
 
-async fn ask(state: &StateDir, pending: &Pending, posted: &mut bool) -> Result<Verdict, Failure> {
+async fn ask(
+    state: &StateDir,
+    pending: &Pending,
+    posted: &mut bool,
+) -> Result<EnrollOutcome, Failure> {
     let enrollment = pending.token.enrollment;
     let me = own_bundle(state)?.id;
     let mut ignored = false;
@@ -293,9 +297,9 @@ fn verdict<'a>(
     pending: &Pending,
     me: &Id,
     pieces: impl Iterator<Item = &'a [u8]>,
-) -> Option<Verdict> {
+) -> Option<EnrollOutcome> {
     pieces
-        .map(|piece| Answer::open(&pending.token, piece, &pending.request, me))
+        .map(|piece| EnrollAnswer::open(&pending.token, piece, &pending.request, me))
         .find(|opened| !opened.as_ref().is_err_and(|bad| !bad.is_from_inviter()))
 }
 
@@ -307,7 +311,11 @@ fn own_bundle(state: &StateDir) -> Result<SignedBundle, Failure> {
 }
 
 /// Keeps what whoever minted the token has said.
-fn finish(state: &StateDir, pending: &Pending, verdict: Verdict) -> Result<Enrolled, Failure> {
+fn finish(
+    state: &StateDir,
+    pending: &Pending,
+    verdict: EnrollOutcome,
+) -> Result<Enrolled, Failure> {
     let guard = state.lock()?;
     let (answer, device) = match verdict {
         Ok(answer) => answer,
@@ -385,7 +393,7 @@ mod tests {
         let key = SigningKey::from_bytes(&[66; 32]);
         let surf = Surf(key.verifying_key().to_bytes());
         let delegation = AnswerDelegation::sign(&token, surf, &id);
-        let answer = Answer {
+        let answer = EnrollAnswer {
             request: Blob(blob_hash(about).to_vec()),
             agent,
             device: Blob(device.encode()),

@@ -35,14 +35,14 @@ use tokio::net::UnixListener;
 use tokio::sync::mpsc::channel;
 
 use self::held::{Held, Told, Work};
-use self::message::{ABLE, Order, Report, Start, VERSION};
+use self::message::{ABLE, HolderOrder, HolderReport, Start, VERSION};
 use crate::build::BUILD;
 use crate::os::packets::{Channel, PACKET, Packet};
 use crate::os::pty::Size;
-use crate::os::spawn::{Command, Stdin};
+use crate::os::spawn::{SpawnCommand, Stdin};
 use crate::os::user::User;
 use crate::os::wait;
-use crate::spool::{Limits, Memory, SpoolWriter};
+use crate::spool::{Memory, SpoolLimits, SpoolWriter};
 
 /// How long what has ended is kept for an agent that does not come.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
@@ -71,7 +71,7 @@ impl Agent {
     }
 
     /// Says something to the agent. The next one is told all anyway.
-    fn report(&self, report: &Report, descriptors: &[BorrowedFd<'_>]) {
+    fn report(&self, report: &HolderReport, descriptors: &[BorrowedFd<'_>]) {
         if let Some(channel) = &*self.channel() {
             // All that is in a report has its own limit, far below that of a packet, and so have
             // their numbers.
@@ -101,11 +101,15 @@ pub(crate) async fn hold(listener: OwnedFd) -> io::Result<()> {
         loop {
             *agent.channel() = Some(channel.clone());
             agent.report(
-                &Report::Hello { version: VERSION, build: BUILD.to_owned(), able: Some(ABLE) },
+                &HolderReport::Hello {
+                    version: VERSION,
+                    build: BUILD.to_owned(),
+                    able: Some(ABLE),
+                },
                 &[],
             );
             jobs.values().for_each(|job| job.show(&agent));
-            agent.report(&Report::Ready, &[]);
+            agent.report(&HolderReport::Ready, &[]);
             tokio::select! {
                 () = obey(&agent, &channel, &mut jobs) => break,
                 () = channel.flush() => break,
@@ -141,24 +145,26 @@ async fn obey(agent: &Arc<Agent>, channel: &Channel, jobs: &mut Jobs) {
     let mut buffer = vec![0; PACKET];
     while let Ok(Some(packet)) = channel.receive(&mut buffer).await {
         // An order of a newer agent, which knows our version, does not come.
-        let Ok(order) = cbor::decode::<Order>(&packet.bytes, PACKET) else { continue };
+        let Ok(order) = cbor::decode::<HolderOrder>(&packet.bytes, PACKET) else { continue };
         match order {
-            Order::Start(start) => begin(agent, jobs, *start, packet),
-            Order::Stop { job, signal } => tell(jobs, job, Told::Stop(signal)).await,
-            Order::Bound { job, kept, rate } => tell(jobs, job, Told::Bound { kept, rate }).await,
-            Order::CloseInput(job) => tell(jobs, job, Told::CloseInput).await,
-            Order::Unblock(job) => {
+            HolderOrder::Start(start) => begin(agent, jobs, *start, packet),
+            HolderOrder::Stop { job, signal } => tell(jobs, job, Told::Stop(signal)).await,
+            HolderOrder::Bound { job, kept, rate } => {
+                tell(jobs, job, Told::Bound { kept, rate }).await
+            }
+            HolderOrder::CloseInput(job) => tell(jobs, job, Told::CloseInput).await,
+            HolderOrder::Unblock(job) => {
                 if let Some(held) = jobs.get(&job) {
                     // One that has more to hear looks for room after each.
                     let _ = held.told.try_send(Told::Unblock);
                 }
             }
-            Order::Note { job, note } => {
+            HolderOrder::Note { job, note } => {
                 if let Some(held) = jobs.get(&job) {
                     held.note(note);
                 }
             }
-            Order::Forget(job) => drop(jobs.remove(&job)),
+            HolderOrder::Forget(job) => drop(jobs.remove(&job)),
         }
         wait::collect_abandoned();
     }
@@ -182,7 +188,8 @@ fn begin(agent: &Arc<Agent>, jobs: &mut Jobs, start: Start, packet: Packet) {
         _ => return refuse(agent, job, "no memory came with it, or it is held already"),
     };
     let path = PathBuf::from(text(&start.path));
-    let limits = if start.terminal.is_some() { Limits::terminal() } else { Limits::default() };
+    let limits =
+        if start.terminal.is_some() { SpoolLimits::terminal() } else { SpoolLimits::default() };
     let limits = limits.with_total(start.kept);
     let rate = start.rate;
     let writer = SpoolWriter::new(memory.clone(), limits, path);
@@ -200,15 +207,15 @@ fn begin(agent: &Arc<Agent>, jobs: &mut Jobs, start: Start, packet: Packet) {
 
 fn refuse(agent: &Agent, job: Nonce, why: &str) {
     let failure = Failure::new(Kind::Internal, format!("the holder cannot take the job: {why}"));
-    agent.report(&Report::Failed { job, failure }, &[]);
-    agent.report(&Report::Finished(job), &[]);
+    agent.report(&HolderReport::Failed { job, failure }, &[]);
+    agent.report(&HolderReport::Finished(job), &[]);
 }
 
 fn text(bytes: &Blob) -> OsString {
     OsString::from_vec(bytes.to_vec())
 }
 
-fn command(start: Start) -> Command {
+fn command(start: Start) -> SpawnCommand {
     let user = User {
         name: text(&start.user.name),
         uid: start.user.uid,
@@ -217,7 +224,7 @@ fn command(start: Start) -> Command {
         shell: text(&start.user.shell).into(),
         groups: start.user.groups,
     };
-    Command {
+    SpawnCommand {
         argv: start.argv.iter().map(text).collect(),
         cwd: start.cwd.as_ref().map(|cwd| text(cwd).into()),
         env: start.env.iter().map(|one| (text(&one.name), text(&one.value))).collect(),

@@ -32,8 +32,8 @@ use crate::gate::principal::Principal;
 use crate::gate::reason::Denied;
 use crate::gate::{Allowed, Asker};
 use crate::jobs::holders::{Holders, Launch};
-use crate::jobs::job::{Job, Plan, STOPPED};
-use crate::jobs::journal::{Asked, Ending, Journal, Past};
+use crate::jobs::job::{Job, JobPlan, STOPPED};
+use crate::jobs::journal::{Ending, Journal, Past, PriorRequest};
 use crate::jobs::table::Table;
 use crate::jobs::turns::Turns;
 use crate::jobs::users::Users;
@@ -285,7 +285,7 @@ impl Jobs {
             return Ok(Begun { job, known: true });
         }
         let user = users.find(start.user.as_deref()).await?;
-        let plan = Plan::run(&start, user)?;
+        let plan = JobPlan::run(&start, user)?;
         self.begin(owner, asked, |_| Ok(plan))
     }
 
@@ -323,12 +323,12 @@ impl Jobs {
             return if same { Ok(Some(job.clone())) } else { Err(Past::Conflict.failure()) };
         }
         match table.journal.prior_request(owner, id, hash) {
-            Asked::Other => Err(Past::Conflict.failure()),
-            Asked::Same => Err(Failure::new(Kind::Expired, "the run is no longer kept")),
-            Asked::No if instance != self.instance => {
+            PriorRequest::Other => Err(Past::Conflict.failure()),
+            PriorRequest::Same => Err(Failure::new(Kind::Expired, "the run is no longer kept")),
+            PriorRequest::No if instance != self.instance => {
                 Err(table.journal.past(owner, id, instance, hash).failure())
             }
-            Asked::No => Ok(None),
+            PriorRequest::No => Ok(None),
         }
     }
 
@@ -337,7 +337,7 @@ impl Jobs {
         self: &Arc<Self>,
         owner: &Arc<Principal>,
         asked: Asking,
-        plan: impl FnOnce(&Table) -> Result<Plan, Failure>,
+        plan: impl FnOnce(&Table) -> Result<JobPlan, Failure>,
     ) -> Result<Begun, Failure> {
         // The bridge names the job, so that it can write the name down before it sends the request.
         let mut table = self.lock();

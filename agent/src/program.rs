@@ -20,9 +20,9 @@ use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::run::{Exit, Reason};
 use tokio::sync::{Notify, watch};
 
-use self::holding::{Orders, Place};
+use self::holding::{HoldState, Orders};
 use self::input::Feed;
-use crate::holder::message::End;
+use crate::holder::message::ProgramEnd;
 use crate::os::clock::boottime;
 use crate::os::input::Input;
 use crate::spool::{Memory, Spool};
@@ -67,7 +67,7 @@ pub(crate) struct Program {
     on_terminal: bool,
     times: Mutex<Times>,
     phase: watch::Sender<Phase>,
-    place: Arc<Mutex<Place>>,
+    place: Arc<Mutex<HoldState>>,
     /// It was cancelled while there was no holder.
     cancelled: Notify,
     feed: Mutex<Feed>,
@@ -118,7 +118,7 @@ impl Program {
         let written = (accepts != Accepts::Nothing).then(|| watch::Sender::new(memory.input()));
         // What is typed on a terminal is counted by whoever types it.
         let unknown = accepts != Accepts::Keys && !memory.knows_input();
-        let place = Arc::new(Mutex::new(Place::Held(holder)));
+        let place = Arc::new(Mutex::new(HoldState::Held(holder)));
         Self {
             job,
             spool: Spool::new(memory, path, holding::unblock(job, Arc::clone(&place))),
@@ -222,8 +222,8 @@ impl Program {
     }
 
     /// It has ended.
-    pub(crate) fn set_ended(&self, end: &End) {
-        let End { exit, reason, output_end, escaped, at } = *end;
+    pub(crate) fn set_ended(&self, end: &ProgramEnd) {
+        let ProgramEnd { exit, reason, output_end, escaped, at } = *end;
         let phase = Phase::Ended { exit, reason, output_end, escaped };
         self.finish_at(Duration::from_micros(at), phase);
     }

@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::gate::demand::Demand;
 use crate::gate::reason::Denied;
 use crate::gate::{Allowed, Asker};
-use crate::jobs::job::{Job, Plan};
+use crate::jobs::job::{Job, JobPlan};
 use crate::jobs::users::Users;
 use crate::jobs::{Asking, Begun, Jobs, Recalled};
 use crate::terminal::{Terminal, shell};
@@ -122,7 +122,7 @@ impl Sessions {
             return Ok(Begun { job, known: true });
         }
         let user = users.find(start.user.as_deref()).await?;
-        let shell = match Plan::shell_word(start) {
+        let shell = match JobPlan::shell_word(start) {
             Some(word) => users.program(move || shell::find(&word)).await?,
             None => None,
         };
@@ -136,7 +136,7 @@ impl Sessions {
                 return Err(Failure::new(Kind::SessionLimit, text));
             }
             let name = start.name.clone().unwrap_or_else(|| table.free_name(asker));
-            Plan::session(start, user, shell, name, &self.shell)
+            JobPlan::session(start, user, shell, name, &self.shell)
         })
     }
 

@@ -7,10 +7,10 @@
 //! ```
 //!
 //! The log holds the bytes in the order in which they were read, each with its stream. It begins in
-//! memory; what is more than [`Limits::memory`] goes to a sparse file in which a byte stands at its
-//! offset, and the newest bytes stay in memory besides, for readers that keep up. The oldest bytes
-//! are dropped when there are too many, by punching holes, and are counted in bytes and in lines.
-//! When the disk fails, the log goes on in memory.
+//! memory. Above [`SpoolLimits::memory`] it goes to a sparse file in which each byte stands at its
+//! offset; the newest bytes also stay in memory, for readers that keep up. When there are too many
+//! bytes, the oldest are dropped by punching holes, and are counted in bytes and in lines. If the
+//! disk fails, the log goes on in memory.
 //!
 //! Reading never consumes: see `reader`. Head, tail, ranges and grep are in `view`; `search` waits
 //! for a line.
@@ -37,13 +37,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use rustix::io::Errno;
 use tokio::sync::watch;
 
-pub(crate) use self::limits::Limits;
-use self::log::Log;
-pub(crate) use self::log::Written;
-pub(crate) use self::memory::{Memory, Place};
+pub(crate) use self::limits::SpoolLimits;
+pub(crate) use self::log::FinishedLog;
+use self::log::SpoolLog;
+pub(crate) use self::memory::{Memory, TypistSlot};
 pub(crate) use self::reader::{Item, Mode, SpoolReader};
-pub(crate) use self::search::{Search, Step};
-pub(crate) use self::view::Piece;
+pub(crate) use self::search::{LogSearch, SearchStep};
+pub(crate) use self::view::SpoolPiece;
 pub(crate) use self::writer::SpoolWriter;
 use crate::os::errno;
 
@@ -74,7 +74,7 @@ pub(crate) struct Spool {
 type Unblock = Box<dyn Fn() + Send + Sync>;
 
 struct Shared {
-    log: Mutex<Log>,
+    log: Mutex<SpoolLog>,
     path: PathBuf,
     /// The file, open as long as it is being written.
     file: Mutex<Option<Arc<File>>>,
@@ -112,7 +112,7 @@ impl Spool {
         unblock: impl Fn() + Send + Sync + 'static,
     ) -> Self {
         let shared = Shared {
-            log: Mutex::new(Log::Live(memory)),
+            log: Mutex::new(SpoolLog::Live(memory)),
             path,
             file: Mutex::default(),
             holds: Mutex::default(),
@@ -123,7 +123,7 @@ impl Spool {
         Self { shared: Arc::new(shared) }
     }
 
-    fn log(&self) -> Log {
+    fn log(&self) -> SpoolLog {
         lock(&self.shared.log).clone()
     }
 
@@ -135,8 +135,8 @@ impl Spool {
     /// The memory, while it is written.
     pub(crate) fn memory(&self) -> Option<Arc<Memory>> {
         match self.log() {
-            Log::Live(memory) => Some(memory),
-            Log::Kept(_) => None,
+            SpoolLog::Live(memory) => Some(memory),
+            SpoolLog::Kept(_) => None,
         }
     }
 
@@ -192,18 +192,18 @@ impl Spool {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let log = Log::from_tail(start, lines, bytes.into()).released(&path)?;
+        let log = SpoolLog::from_tail(start, lines, bytes.into()).released(&path)?;
         Ok(Self::from_finished(log, path))
     }
 
     /// A finished log as it was written down. `path` is where its file is, if it has one. `None` if
     /// it makes no sense.
-    pub(crate) fn from_written(written: Written, path: PathBuf) -> Option<Self> {
+    pub(crate) fn from_written(written: FinishedLog, path: PathBuf) -> Option<Self> {
         Some(Self::from_finished(written.log(&path)?, path))
     }
 
     /// The log to be written down, once it is finished. What is in its file stays there.
-    pub(crate) fn write_down(&self) -> Option<Written> {
+    pub(crate) fn write_down(&self) -> Option<FinishedLog> {
         self.log().write_down()
     }
 
@@ -216,7 +216,7 @@ impl Spool {
         self.shared.discarded.load(Ordering::Relaxed)
     }
 
-    fn from_finished(log: Log, path: PathBuf) -> Self {
+    fn from_finished(log: SpoolLog, path: PathBuf) -> Self {
         let shared = Shared {
             grown: watch::Sender::new((log.marks().end, true)),
             log: Mutex::new(log),
@@ -231,7 +231,7 @@ impl Spool {
 
     /// The last place at or before `offset` at which lines are counted.
     pub(crate) fn indexed_before(&self, offset: u64) -> u64 {
-        let indexed = |log: &Log, marks: &memory::Marks| {
+        let indexed = |log: &SpoolLog, marks: &memory::Marks| {
             log.entry_before(marks, |entry| entry.0 <= offset).0.max(marks.start)
         };
         self.log().steady(indexed)
@@ -260,7 +260,7 @@ impl Spool {
     /// Moves what a finished log has in memory to the file, for jobs that ended long ago.
     pub(crate) fn release_memory(&self) {
         let mut log = lock(&self.shared.log);
-        if let Log::Kept(_) = *log {
+        if let SpoolLog::Kept(_) = *log {
             // Without a disk it stays where it is.
             if let Ok(released) = log.released(&self.shared.path) {
                 *log = released;
@@ -280,7 +280,7 @@ impl Spool {
             return Some(file.clone());
         }
         let opened = Arc::new(File::open(&self.shared.path).ok()?);
-        if matches!(*lock(&self.shared.log), Log::Live(_)) {
+        if matches!(*lock(&self.shared.log), SpoolLog::Live(_)) {
             *file = Some(opened.clone());
         }
         Some(opened)
@@ -291,7 +291,7 @@ impl Spool {
         let mut holds = lock(&self.shared.holds);
         change(&mut holds);
         let lowest = holds.all.values().min().copied();
-        let Log::Live(memory) = self.log() else { return };
+        let SpoolLog::Live(memory) = self.log() else { return };
         if memory.set_hold(lowest) {
             (self.shared.unblock)();
         }

@@ -16,7 +16,7 @@ const FILE: &str = "standing.json";
 
 /// What the running process writes down. Not a secret, and not to be relied upon.
 #[derive(Debug, Deserialize, Serialize)]
-pub(crate) struct Written {
+pub(crate) struct StatusFile {
     pid: u32,
     connected: bool,
     relay: Option<String>,
@@ -27,7 +27,7 @@ pub(crate) struct Written {
 
 /// Writes down how the connection stands.
 pub(crate) fn write(state: &Path, standing: &Standing) {
-    let mut written = Written {
+    let mut written = StatusFile {
         pid: std::process::id(),
         connected: false,
         relay: None,
@@ -56,7 +56,7 @@ pub(crate) fn write(state: &Path, standing: &Standing) {
 
 /// What is known of an agent.
 #[derive(Debug, Serialize)]
-pub(crate) struct Status {
+pub(crate) struct AgentStatus {
     enrolled: &'static str,
     name: Option<String>,
     fingerprint: Option<String>,
@@ -69,7 +69,7 @@ pub(crate) struct Status {
     hint: Option<String>,
 }
 
-impl Status {
+impl AgentStatus {
     pub(crate) fn read(state: &StateDir) -> Result<Self, Failure> {
         let running = match state.run_lock() {
             Ok(_) => false,
@@ -77,7 +77,7 @@ impl Status {
             Err(failure) => return Err(failure),
         };
         let written = fs::read(state.path().join(FILE)).ok();
-        let written = written.and_then(|text| serde_json::from_slice::<Written>(&text).ok());
+        let written = written.and_then(|text| serde_json::from_slice::<StatusFile>(&text).ok());
         let written = written.filter(|_| running);
         let (enrolled, name, relay) = match state.enrollments().load()? {
             Enrollment::Absent => ("no", None, None),

@@ -56,7 +56,7 @@ use self::events::{Events, What, When};
 pub(crate) use self::filing::Filed;
 use self::marks::{Marks, Query};
 use self::participants::Participants;
-use self::screen::Seen;
+use self::screen::ScreenSummary;
 pub(crate) use self::sent::Sent;
 use self::sent::{Exchanges, NewExchange};
 use self::typing_rights::{Arbiter, Transfer};
@@ -521,7 +521,7 @@ impl Terminal {
             .program
             .master()
             .and_then(|master| doing::foreground_name(master.as_fd(), self.program.pid()?));
-        let Seen { facts, title, .. } = self.summary();
+        let ScreenSummary { facts, title, .. } = self.summary();
         let (row, col) = facts.cursor();
         let size = self.size();
         let Filed { labels, limits, recovered_ms, lost } = lock(&self.filed).clone();

@@ -11,7 +11,7 @@ use farwire_keystore::{Answered, Home, Late, Pin, Ticket, TicketState, Workspace
 use farwire_link::outer::dial::Connection;
 use farwire_protocol::bundle::SignedBundle;
 use farwire_protocol::cbor::Blob;
-use farwire_protocol::enroll::{Answer, Request, blob_hash};
+use farwire_protocol::enroll::{EnrollAnswer, Request, blob_hash};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::{Kind as IdKind, Nonce};
 use farwire_protocol::outer::{MailAnswer, MailGet, MailPiece};
@@ -193,7 +193,7 @@ pub fn answer(
     let identity = inviter.home.identity()?;
     let device =
         identity.ok_or_else(|| Failure::new(Kind::NotInitialized, "no identity"))?.open_public()?;
-    let answer = Answer {
+    let answer = EnrollAnswer {
         request: Blob(blob_hash(request).to_vec()),
         agent: agent.id,
         device: Blob(device.encode()),

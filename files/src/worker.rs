@@ -26,7 +26,7 @@ use std::sync::Arc;
 use farwire_protocol::cbor;
 use farwire_protocol::failure::{Failure, Kind};
 
-use self::audit::{Audit, Line};
+use self::audit::{Audit, AuditLine};
 use self::message::{Order, Report, Serve, Setup};
 use self::packet::{PACKET, Packet};
 use self::stream::Stream;
@@ -81,7 +81,13 @@ pub fn run(control: &OwnedFd) -> Result<(), Failure> {
                 if let Some(audit) = &shared.audit {
                     let below = serve.enter.below.as_ref().map_or(&[][..], |below| below);
                     let (verb, failure) = ("enter".to_owned(), Some(failure.kind));
-                    audit.note(&Line { who: &serve.who, verb, below, failure, ..Line::default() });
+                    audit.note(&AuditLine {
+                        who: &serve.who,
+                        verb,
+                        below,
+                        failure,
+                        ..AuditLine::default()
+                    });
                 }
                 Stream::refuse(&socket, failure);
             }

@@ -65,7 +65,7 @@ pub struct Request {
 /// The inviter's answer.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
-pub struct Answer {
+pub struct EnrollAnswer {
     /// SHA-256 of the sealed request that was accepted.
     #[n(0)]
     pub request: Blob,
@@ -223,7 +223,7 @@ impl AnswerDelegation {
     }
 }
 
-impl Answer {
+impl EnrollAnswer {
     /// Signs the answer with the delegated key, and seals it.
     pub fn seal(
         &self,

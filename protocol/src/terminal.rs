@@ -97,7 +97,7 @@ impl Change {
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum State {
+enum ParserState {
     #[default]
     Ground,
     Escape,
@@ -111,7 +111,7 @@ enum State {
 /// The state of one terminal.
 #[derive(Clone, Debug, Default)]
 pub struct Modes {
-    state: State,
+    state: ParserState,
     /// The received part of an incomplete sequence or character.
     pending: Vec<u8>,
     /// The private modes that differ from their initial state, in the order in which they changed.
@@ -134,7 +134,7 @@ impl Modes {
     /// knows.
     pub fn read(&mut self, mut bytes: &[u8], mut draw: impl FnMut(&[u8])) {
         loop {
-            if self.state == State::Ground {
+            if self.state == ParserState::Ground {
                 let special = memchr::memchr3(ESC, 0x0e, 0x0f, bytes);
                 let (plain, rest) = bytes.split_at(special.unwrap_or(bytes.len()));
                 self.plain(plain, &mut draw);
@@ -187,48 +187,50 @@ impl Modes {
 
     fn step(&mut self, byte: u8, draw: &mut impl FnMut(&[u8])) {
         match (self.state, byte) {
-            (State::Ground, 0x0e) => self.alphabets.shift(1),
-            (State::Ground, 0x0f) => self.alphabets.shift(0),
-            (State::TextEscape(bell), b'\\') => self.string(bell, draw),
-            (State::Text(bell), ESC) => {
+            (ParserState::Ground, 0x0e) => self.alphabets.shift(1),
+            (ParserState::Ground, 0x0f) => self.alphabets.shift(0),
+            (ParserState::TextEscape(bell), b'\\') => self.string(bell, draw),
+            (ParserState::Text(bell), ESC) => {
                 self.keep(byte);
-                self.state = State::TextEscape(bell);
+                self.state = ParserState::TextEscape(bell);
             }
             // ESC starts a new sequence and aborts an incomplete one.
             (_, ESC) => {
                 self.pending.clear();
                 self.keep(byte);
-                self.state = State::Escape;
+                self.state = ParserState::Escape;
             }
             (_, 0x18 | 0x1a) => {
                 draw(&[byte]);
                 self.end();
             }
-            (State::Text(true), 0x07) => self.string(true, draw),
-            (State::Text(_), _) => self.keep(byte),
-            (State::TextEscape(_), _) => {
+            (ParserState::Text(true), 0x07) => self.string(true, draw),
+            (ParserState::Text(_), _) => self.keep(byte),
+            (ParserState::TextEscape(_), _) => {
                 // ESC without `\` ends the string and starts another sequence.
                 self.pending.clear();
                 self.keep(ESC);
-                self.state = State::Escape;
+                self.state = ParserState::Escape;
                 self.step(byte, draw);
             }
             // Controls within a sequence are executed, and do not end it.
-            (State::Escape | State::Intermediate | State::Csi, 0..=0x1f) => draw(&[byte]),
-            (State::Escape, b'[') => self.goes_on(byte, State::Csi),
-            (State::Escape, b']' | b'P' | b'X' | b'^' | b'_') => {
-                self.goes_on(byte, State::Text(byte == b']'));
+            (ParserState::Escape | ParserState::Intermediate | ParserState::Csi, 0..=0x1f) => {
+                draw(&[byte])
             }
-            (State::Escape | State::Intermediate, 0x20..=0x2f) => {
-                self.goes_on(byte, State::Intermediate);
+            (ParserState::Escape, b'[') => self.goes_on(byte, ParserState::Csi),
+            (ParserState::Escape, b']' | b'P' | b'X' | b'^' | b'_') => {
+                self.goes_on(byte, ParserState::Text(byte == b']'));
             }
-            (State::Csi, 0x20..=0x3f) => self.keep(byte),
-            (State::Escape | State::Intermediate, 0x30..=0x7e) => {
+            (ParserState::Escape | ParserState::Intermediate, 0x20..=0x2f) => {
+                self.goes_on(byte, ParserState::Intermediate);
+            }
+            (ParserState::Csi, 0x20..=0x3f) => self.keep(byte),
+            (ParserState::Escape | ParserState::Intermediate, 0x30..=0x7e) => {
                 self.keep(byte);
                 self.short(draw);
                 self.end();
             }
-            (State::Csi, 0x40..=0x7e) => {
+            (ParserState::Csi, 0x40..=0x7e) => {
                 self.keep(byte);
                 self.control(draw);
                 self.end();
@@ -247,7 +249,7 @@ impl Modes {
         }
     }
 
-    fn goes_on(&mut self, byte: u8, state: State) {
+    fn goes_on(&mut self, byte: u8, state: ParserState) {
         self.keep(byte);
         self.state = state;
     }
@@ -259,7 +261,7 @@ impl Modes {
 
     fn end(&mut self) {
         self.pending.clear();
-        self.state = State::Ground;
+        self.state = ParserState::Ground;
     }
 
     /// Handles a complete string. Strings that set a title or a colour are drawn, unless they are
@@ -412,14 +414,14 @@ impl Modes {
 
     /// Whether these bytes are drawn unchanged, and change no state.
     pub fn is_plain(&self, bytes: &[u8]) -> bool {
-        self.state == State::Ground
+        self.state == ParserState::Ground
             && !self.alphabets.draws_lines()
             && memchr::memchr3(ESC, 0x0e, 0x0f, bytes).is_none()
     }
 
     /// Whether a sequence or a character is incomplete.
     pub fn is_midway(&self) -> bool {
-        self.state != State::Ground || !self.pending.is_empty()
+        self.state != ParserState::Ground || !self.pending.is_empty()
     }
 
     /// The received part of the incomplete sequence, so that what follows is read as intended. For
@@ -428,11 +430,11 @@ impl Modes {
         // A stand-in for a long string keeps standing for it, whatever has been received since.
         let stands = self.pending.len() >= LONGEST || self.pending.starts_with(UNDRAWN);
         match self.state {
-            State::Text(true) if stands => UNDRAWN,
-            State::TextEscape(true) if stands => b"\x1b]9999;\x1b",
+            ParserState::Text(true) if stands => UNDRAWN,
+            ParserState::TextEscape(true) if stands => b"\x1b]9999;\x1b",
             // No terminal draws these.
-            State::Text(false) => b"\x1bP",
-            State::TextEscape(false) => b"\x1bP\x1b",
+            ParserState::Text(false) => b"\x1bP",
+            ParserState::TextEscape(false) => b"\x1bP\x1b",
             _ => &self.pending,
         }
     }

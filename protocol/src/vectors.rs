@@ -384,7 +384,7 @@ mod streams {
         let by_request = Stop { request: Some(nonce(1)), job: None, signal: None, instance: None };
         let of_instance = Stop { instance: Some(nonce(2)), ..by_request };
         let by_job = Stop { request: None, job: Some(nonce(1)), signal: Some(2), instance: None };
-        let list = control::List { after: Some(nonce(1)), running: Some(true) };
+        let list = control::JobFilter { after: Some(nonce(1)), running: Some(true) };
         let job = Job {
             job: nonce(1),
             command: "ls -l".to_owned(),

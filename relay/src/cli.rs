@@ -16,11 +16,11 @@ use crate::{run, url};
 #[command(name = "farwire-relay", version, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: RelayCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum RelayCommand {
     /// Run the relay
     ///
     /// Once it accepts connections it prints one line, `ready URL`, on standard output. While there
@@ -52,12 +52,12 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match cli.command {
-        Command::Serve(options) => Config::load(options).and_then(|config| {
+        RelayCommand::Serve(options) => Config::load(options).and_then(|config| {
             start_logging(&config);
             run::serve(config)
         }),
-        Command::Invite(DataOptions { data }) => url::run(data, true),
-        Command::Url(DataOptions { data }) => url::run(data, false),
+        RelayCommand::Invite(DataOptions { data }) => url::run(data, true),
+        RelayCommand::Url(DataOptions { data }) => url::run(data, false),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -76,7 +76,7 @@ struct Stranger {
 
 /// What becomes of a stranger that knocks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Verdict {
+pub(crate) enum Admission {
     /// It must prove its address first, which takes no place.
     Prove,
     /// It has a place.
@@ -106,9 +106,9 @@ impl Door {
     }
 
     /// Decides about a stranger that knocks.
-    pub(crate) fn knock(&mut self, from: IpAddr, proven: bool) -> Verdict {
+    pub(crate) fn knock(&mut self, from: IpAddr, proven: bool) -> Admission {
         if !proven && self.strangers.len() >= self.limits.unproven {
-            return Verdict::Prove;
+            return Admission::Prove;
         }
         let network = Network::of(from);
         let leaves = self.pushed_out_by(network);
@@ -124,7 +124,7 @@ impl Door {
             crowd.waiting.insert(place);
         }
         self.strangers.insert(place, Stranger { network, turn });
-        Verdict::Enter { place, turn, leaves, next }
+        Admission::Enter { place, turn, leaves, next }
     }
 
     /// Ends the turn of a stranger that stays. Returns the one that has it now.
@@ -215,8 +215,8 @@ mod tests {
 
     fn enter(door: &mut Door, from: &str) -> (u64, bool, Option<u64>) {
         match door.knock(address(from), true) {
-            Verdict::Enter { place, turn, leaves, .. } => (place, turn, leaves),
-            Verdict::Prove => panic!("the address is proven"),
+            Admission::Enter { place, turn, leaves, .. } => (place, turn, leaves),
+            Admission::Prove => panic!("the address is proven"),
         }
     }
 
@@ -263,10 +263,10 @@ mod tests {
     fn with_some_there_addresses_must_be_proven() {
         let mut door = Door::new(SMALL);
         for _ in 0..3 {
-            assert_ne!(door.knock(address("192.0.2.1"), false), Verdict::Prove);
+            assert_ne!(door.knock(address("192.0.2.1"), false), Admission::Prove);
         }
-        assert_eq!(door.knock(address("192.0.2.1"), false), Verdict::Prove);
-        assert_ne!(door.knock(address("192.0.2.1"), true), Verdict::Prove);
+        assert_eq!(door.knock(address("192.0.2.1"), false), Admission::Prove);
+        assert_ne!(door.knock(address("192.0.2.1"), true), Admission::Prove);
     }
 
     #[test]
@@ -294,7 +294,7 @@ mod tests {
                     0 => {
                         let last = u32::from(*what) + 0x0100_0000 * u32::from(*what & 3);
                         let verdict = door.knock(IpAddr::V4(last.into()), which % 2 == 0);
-                        if let Verdict::Enter { leaves: Some(leaves), .. } = verdict {
+                        if let Admission::Enter { leaves: Some(leaves), .. } = verdict {
                             // As the one who had it does, when they hear of it.
                             assert_eq!(door.leave(leaves), None);
                         }

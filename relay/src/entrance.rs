@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::door::{Door, DoorLimits, Verdict};
+use crate::door::{Admission, Door, DoorLimits};
 
 /// How long a stranger that is not let in keeps its turn. With the number of turns of a network
 /// this bounds how many handshakes with its strangers the relay makes in a second.
@@ -73,12 +73,12 @@ impl Entrance {
         let remote: SocketAddr = knock.remote();
         let mut state = self.lock();
         match state.door.knock(remote.ip(), knock.is_validated()) {
-            Verdict::Prove => {
+            Admission::Prove => {
                 drop(state);
                 drop(knock.validated());
                 None
             }
-            Verdict::Enter { place, turn, leaves, next } => {
+            Admission::Enter { place, turn, leaves, next } => {
                 if let Some(waiter) = leaves.and_then(|leaves| state.waiters.remove(&leaves)) {
                     waiter.out.cancel();
                     metrics::counter!("farwire_relay_pushed_out_total").increment(1);

@@ -21,10 +21,10 @@ pub(crate) use tidy::Tidy;
 const RUSTDOC: &str = "-D warnings -A rustdoc::private_intra_doc_links";
 
 /// A name, and what must succeed.
-type Step = (&'static str, fn() -> Result<()>);
+type CiStep = (&'static str, fn() -> Result<()>);
 
 /// Roughly in the order in which they fail fastest.
-const STEPS: &[Step] = &[
+const STEPS: &[CiStep] = &[
     ("fmt", || run(&mut cargo(&["fmt", "--all", "--check"]))),
     ("tidy", tidy::check),
     ("licences", licences::check),

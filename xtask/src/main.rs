@@ -28,7 +28,7 @@ use clap::{Parser, Subcommand};
 /// The tasks of this repository
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", arg_required_else_help = true)]
-struct Cli {
+struct Arguments {
     #[command(subcommand)]
     task: Task,
 }
@@ -48,7 +48,7 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    match carry_out(Cli::parse_from(arguments(std::env::args_os())).task) {
+    match carry_out(Arguments::parse_from(arguments(std::env::args_os())).task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -87,15 +87,15 @@ fn carry_out(task: Task) -> Result<()> {
 mod tests {
     use clap::CommandFactory as _;
 
-    use super::{Cli, Parser as _, Task, arguments};
+    use super::{Arguments, Parser as _, Task, arguments};
 
     #[test]
     fn the_command_line_holds_together() {
-        Cli::command().debug_assert();
+        Arguments::command().debug_assert();
     }
 
     fn check(line: &str) -> Task {
-        Cli::parse_from(arguments(line.split(' ').map(Into::into))).task
+        Arguments::parse_from(arguments(line.split(' ').map(Into::into))).task
     }
 
     #[test]

@@ -19,11 +19,11 @@ pub(super) struct Cli {
     #[arg(long, global = true, value_name = "FILTER", env = "FARWIRE_LOG")]
     pub(super) log: Option<String>,
     #[command(subcommand)]
-    pub(super) command: Command,
+    pub(super) command: AgentCommand,
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum AgentCommand {
     /// Enroll this server with a token from `farwire server create`
     Enroll(Enroll),
     /// Dial the relay and serve, until a signal comes

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use farwire_files::worker::audit::{LONGEST, Line};
+use farwire_files::worker::audit::{AuditLine, LONGEST};
 use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::files::{Enter, is_root_name};
 use rustix::fs::OFlags;
@@ -39,10 +39,10 @@ const MOMENT: Duration = Duration::from_millis(20);
 
 /// The file. Clones share it.
 #[derive(Clone, Debug)]
-pub(super) struct Audit(Arc<Mutex<Log>>);
+pub(super) struct Audit(Arc<Mutex<AuditLog>>);
 
 #[derive(Debug)]
-struct Log {
+struct AuditLog {
     home: PathBuf,
     /// The file and its length, while it can be written.
     file: Option<(File, u64)>,
@@ -53,7 +53,7 @@ struct Log {
 impl Audit {
     /// In the agent's own directory.
     pub(super) fn new(home: &Path) -> Self {
-        let log = Log { home: home.to_path_buf(), file: None, torn: false };
+        let log = AuditLog { home: home.to_path_buf(), file: None, torn: false };
         Self(Arc::new(Mutex::new(log)))
     }
 
@@ -80,12 +80,12 @@ impl Audit {
 
     /// Writes down that somebody was not let in, so that no worker knows of it.
     pub(super) async fn record_refusal(&self, enter: &Enter, who: &str, failure: &Failure) {
-        let line = Line {
+        let line = AuditLine {
             who,
             verb: "enter".to_owned(),
             below: enter.below.as_ref().map_or(&[][..], |below| below),
             failure: Some(failure.kind),
-            ..Line::default()
+            ..AuditLine::default()
         };
         let root = enter.root.as_deref().filter(|root| is_root_name(root)).unwrap_or_default();
         let (audit, lines) = (self.clone(), Lines::of(root).take(line.text().as_bytes()));
@@ -100,7 +100,7 @@ impl Audit {
     }
 }
 
-impl Log {
+impl AuditLog {
     /// A disk that is full loses lines, and all else goes on.
     fn write(&mut self, lines: &[u8]) {
         let was_well = !self.torn;
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     fn line(who: &str) -> String {
-        Line { who, verb: "read".to_owned(), paths: vec![b"a"], ..Line::default() }.text()
+        AuditLine { who, verb: "read".to_owned(), paths: vec![b"a"], ..AuditLine::default() }.text()
     }
 
     /// Without the time.
@@ -277,7 +277,7 @@ mod tests {
     fn a_full_file_is_put_aside_and_a_torn_line_stays_one() {
         let place = tempfile::tempdir().unwrap();
         let read = |name: &str| fs::read_to_string(place.path().join(name)).unwrap();
-        let mut log = Log { home: place.path().to_path_buf(), file: None, torn: false };
+        let mut log = AuditLog { home: place.path().to_path_buf(), file: None, torn: false };
         log.try_write(b"one\n", 5).unwrap();
         log.try_write(b"two\n", 5).unwrap();
         log.try_write(b"three\n", 5).unwrap();

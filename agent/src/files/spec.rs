@@ -214,7 +214,7 @@ impl Spec {
 
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct RootsFile {
     #[serde(default)]
     root: Vec<Spec>,
 }
@@ -231,7 +231,7 @@ pub(crate) fn read(state: &Path) -> Result<Vec<Spec>, Failure> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(bad(&error)),
     };
-    let written: Written = toml::from_str(&text).map_err(|error| bad(&error))?;
+    let written: RootsFile = toml::from_str(&text).map_err(|error| bad(&error))?;
     written.root.iter().try_for_each(Spec::check)?;
     Ok(written.root)
 }
@@ -243,7 +243,7 @@ pub(crate) fn write(state: &Path, roots: &[Spec]) -> Result<(), Failure> {
         Failure::new(Kind::Io, format!("{}: {error}", path.display()))
     };
     let text =
-        toml::to_string(&Written { root: roots.to_vec() }).map_err(|error| failed(&error))?;
+        toml::to_string(&RootsFile { root: roots.to_vec() }).map_err(|error| failed(&error))?;
     let beside = state.join(".roots.new");
     let put = || {
         let mut options = fs::OpenOptions::new();

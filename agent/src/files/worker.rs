@@ -47,11 +47,11 @@ pub(crate) struct Worker {
     confined: PlainMutex<Option<String>>,
     waits: Waits,
     audit: Audit,
-    state: Mutex<State>,
+    state: Mutex<WorkerState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct WorkerState {
     running: Option<Arc<Running>>,
     started: Option<Instant>,
     /// How many in a row had a short life.

@@ -18,11 +18,11 @@ use farwire_protocol::id::Nonce;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::Instant;
 
-use super::message::{End, Held as Shown, Report};
+use super::message::{Held as Shown, HolderReport, ProgramEnd};
 use super::{Agent, micros};
 use crate::os::clock;
 use crate::os::pty::Size;
-use crate::os::spawn::{Child, Command, spawn, spawn_on_terminal};
+use crate::os::spawn::{Child, SpawnCommand, spawn, spawn_on_terminal};
 use crate::os::thread::{Fault, on_thread};
 use crate::os::wait::Leader;
 use crate::pace::Pace;
@@ -55,7 +55,7 @@ pub(super) enum Told {
 /// What there is to do.
 #[derive(Debug)]
 pub(super) struct Work {
-    pub(super) command: Command,
+    pub(super) command: SpawnCommand,
     /// The size of its terminal, if it has one.
     pub(super) size: Option<Size>,
     /// All of its standard input, if that came with the request.
@@ -75,11 +75,11 @@ pub(super) struct Held {
     pub(super) id: Nonce,
     pub(super) memory: Arc<Memory>,
     pub(super) told: Sender<Told>,
-    status: Mutex<Status>,
+    status: Mutex<HeldStatus>,
 }
 
 #[derive(Debug)]
-struct Status {
+struct HeldStatus {
     shown: Shown,
     /// Our copy of its standard input, for the agent after this one: without it the program would
     /// take the end of the agent for the end of its input.
@@ -95,10 +95,10 @@ impl Held {
     ) -> Self {
         let (pid, at, end, failure, finished) = (0, 0, None, None, false);
         let shown = Shown { job: id, note, pid, at, end, failure, finished };
-        Self { id, memory, told, status: Mutex::new(Status { shown, stdin: None }) }
+        Self { id, memory, told, status: Mutex::new(HeldStatus { shown, stdin: None }) }
     }
 
-    fn status(&self) -> MutexGuard<'_, Status> {
+    fn status(&self) -> MutexGuard<'_, HeldStatus> {
         self.status.lock().expect("nothing panics while it is held")
     }
 
@@ -112,7 +112,7 @@ impl Held {
         let memory = self.memory.file();
         let mut descriptors: Vec<_> = memory.iter().map(|memory| memory.as_fd()).collect();
         descriptors.extend(status.stdin.as_ref().map(OwnedFd::as_fd));
-        agent.report(&Report::Held(status.shown.clone()), &descriptors);
+        agent.report(&HolderReport::Held(status.shown.clone()), &descriptors);
     }
 
     /// Carries the job out, from its start to the last byte of its output.
@@ -134,13 +134,13 @@ impl Held {
         };
         let output_end = running.writer.end();
         let at = micros(clock::boottime());
-        let end = End { exit, reason: running.reason, output_end, escaped, at };
+        let end = ProgramEnd { exit, reason: running.reason, output_end, escaped, at };
         {
             let mut status = self.status();
             status.stdin = None;
             status.shown.end = Some(end.clone());
         }
-        agent.report(&Report::Ended { job: self.id, end }, &[]);
+        agent.report(&HolderReport::Ended { job: self.id, end }, &[]);
         running.until_silent().await;
         running.writer.finish();
         self.report_finished(&agent);
@@ -148,7 +148,7 @@ impl Held {
 
     fn report_finished(&self, agent: &Agent) {
         self.status().shown.finished = true;
-        agent.report(&Report::Finished(self.id), &[]);
+        agent.report(&HolderReport::Finished(self.id), &[]);
     }
 
     fn report_failed(&self, agent: &Agent, failure: Failure) {
@@ -157,7 +157,7 @@ impl Held {
             status.stdin = None;
             status.shown.failure = Some(failure.clone());
         }
-        agent.report(&Report::Failed { job: self.id, failure }, &[]);
+        agent.report(&HolderReport::Failed { job: self.id, failure }, &[]);
         self.report_finished(agent);
     }
 
@@ -246,7 +246,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_cannot_be_attended_to_is_killed_and_said_to_have_been_started() {
-        let command = Command {
+        let command = SpawnCommand {
             argv: ["/bin/sleep", "600"].map(Into::into).into(),
             cwd: Some("/".into()),
             env: Vec::new(),

@@ -1,7 +1,7 @@
 //! What the agent and a holder say to each other.
 //!
 //! Both are the same program, but perhaps of different age: the agent is replaced while holders
-//! live on. [`Report::Hello`] comes first and names the version; numbers are never used twice.
+//! live on. [`HolderReport::Hello`] comes first and names the version; numbers are never used twice.
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::Failure;
@@ -21,7 +21,7 @@ pub(crate) const ABLE: u32 = 2;
 
 /// What the agent says.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
-pub(crate) enum Order {
+pub(crate) enum HolderOrder {
     /// Start a program. Comes with the memory of its log.
     #[n(0)]
     Start(#[n(0)] Box<Start>),
@@ -143,7 +143,7 @@ pub(crate) struct User {
 
 /// What a holder says.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
-pub(crate) enum Report {
+pub(crate) enum HolderReport {
     /// The first of all.
     #[n(0)]
     Hello {
@@ -191,7 +191,7 @@ pub(crate) enum Report {
         #[n(0)]
         job: Nonce,
         #[n(1)]
-        end: End,
+        end: ProgramEnd,
     },
     /// Nobody writes to its log any more.
     #[n(7)]
@@ -201,7 +201,7 @@ pub(crate) enum Report {
 /// How a program ended.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
-pub(crate) struct End {
+pub(crate) struct ProgramEnd {
     /// From `wait` and nothing else.
     #[n(0)]
     pub(crate) exit: Exit,
@@ -233,7 +233,7 @@ pub(crate) struct Held {
     #[n(3)]
     pub(crate) at: u64,
     #[n(4)]
-    pub(crate) end: Option<End>,
+    pub(crate) end: Option<ProgramEnd>,
     #[n(5)]
     pub(crate) failure: Option<Failure>,
     /// Nobody writes to its log any more.

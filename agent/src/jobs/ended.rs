@@ -1,7 +1,7 @@
 //! A run that has ended, as it is written down for the agents after this one.
 //!
 //! ```text
-//!     STATE/runs/ID      CBOR of a `Record`, then its SHA-256
+//!     STATE/runs/ID      CBOR of a `RunRecord`, then its SHA-256
 //!     STATE/spool/ID     output that does not fit the record, as its holder wrote it
 //! ```
 //!
@@ -29,7 +29,7 @@ use crate::jobs::job::{Job, Origin, Past};
 use crate::jobs::past::Recorded;
 use crate::os::clock::{boot_id, unix_millis};
 use crate::program::Phase;
-use crate::spool::{Spool, Written};
+use crate::spool::{FinishedLog, Spool};
 
 /// No record is longer, in bytes: not when it is written, and not when it is read. A log's index
 /// has at most some 1.2 MiB, and its bytes in memory 1 MiB.
@@ -41,7 +41,7 @@ const CHECK: usize = 32;
 /// What a run was, and how it ended.
 #[derive(Debug, Decode, Encode)]
 #[cbor(map)]
-struct Record {
+struct RunRecord {
     #[n(0)]
     owner: PrincipalNote,
     #[n(1)]
@@ -77,10 +77,10 @@ struct Record {
     #[n(13)]
     duration_ms: u64,
     #[n(14)]
-    log: Written,
+    log: FinishedLog,
 }
 
-impl Record {
+impl RunRecord {
     fn of(job: &Job) -> Option<Self> {
         let state = job.state();
         let (output_end, escaped) = match &*job.phase().borrow() {
@@ -143,7 +143,7 @@ impl Record {
 
 /// Writes a run down that has ended. `directory` is where records are.
 pub(crate) fn write(directory: &Path, job: &Job) -> io::Result<()> {
-    let Some(record) = Record::of(job) else { return Ok(()) };
+    let Some(record) = RunRecord::of(job) else { return Ok(()) };
     let mut bytes = cbor::encode(&record);
     if bytes.len() + CHECK > LONGEST {
         let text = format!("a record of {} bytes, over {LONGEST}", bytes.len());
@@ -169,7 +169,7 @@ pub(crate) fn read(directory: &Path, id: Nonce, spool: &Path) -> Recorded<Arc<Jo
     };
     let Some(record) = verify_checksum(&bytes) else { return Recorded::Damaged };
     // It is what was written, perhaps by a newer agent.
-    match cbor::decode::<Record>(record, LONGEST).ok().and_then(|record| record.job(id, spool)) {
+    match cbor::decode::<RunRecord>(record, LONGEST).ok().and_then(|record| record.job(id, spool)) {
         Some(job) => Recorded::Whole(job),
         None => Recorded::Unreadable("this build cannot read it".to_owned()),
     }
@@ -191,7 +191,7 @@ mod tests {
             let directory = Path::new("/nonexistent");
             let _ = verify_checksum(bytes);
             // As if the checksum were right.
-            if let Ok(record) = cbor::decode::<Record>(bytes, LONGEST) {
+            if let Ok(record) = cbor::decode::<RunRecord>(bytes, LONGEST) {
                 let _ = record.job(Nonce([1; 16]), directory);
             }
         });

@@ -17,7 +17,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::jobs::job::{Job, Plan, STOPPED};
+use crate::jobs::job::{Job, JobPlan, STOPPED};
 use crate::jobs::turns;
 use crate::os::ourselves;
 use crate::os::packets::Channel;
@@ -40,7 +40,7 @@ mod holder;
 
 use self::finished::Finished;
 pub(crate) use self::finished::ToWrite;
-use self::holder::{Found, Holder};
+use self::holder::{HeldJob, Holder};
 
 /// All holders.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub(crate) struct Holders {
 /// What was taken over from an earlier agent.
 #[derive(Debug, Default)]
 pub(crate) struct Adopted {
-    pub(crate) jobs: Vec<Found>,
+    pub(crate) jobs: Vec<HeldJob>,
     /// There are holders with whom we cannot speak. What they hold goes on without us.
     pub(crate) left_alone: bool,
 }
@@ -143,7 +143,7 @@ impl Holders {
         found
     }
 
-    async fn take_over(self: &Arc<Self>, name: &str) -> io::Result<Vec<Found>> {
+    async fn take_over(self: &Arc<Self>, name: &str) -> io::Result<Vec<HeldJob>> {
         let silent = || io::Error::other("it does not answer");
         let deadline = Instant::now() + PATIENCE;
         let connected = timeout_at(deadline, async {
@@ -233,7 +233,7 @@ impl Holders {
     }
 
     /// Has a job started by a holder of its user.
-    pub(crate) fn start(self: &Arc<Self>, job: &Arc<Job>, plan: &Plan) -> Result<(), Failure> {
+    pub(crate) fn start(self: &Arc<Self>, job: &Arc<Job>, plan: &JobPlan) -> Result<(), Failure> {
         let user = plan.start.user.uid;
         let with_room = {
             let all = lock(&self.all);
@@ -259,8 +259,8 @@ impl Holders {
     pub(crate) async fn run(
         self: &Arc<Self>,
         job: &Arc<Job>,
-        plan: Plan,
-        place: Option<turns::Place>,
+        plan: JobPlan,
+        place: Option<turns::QueuePlace>,
     ) -> Option<Exit> {
         let comes = async {
             match place {

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use crate::gate::demand::JobFacts;
 use crate::gate::principal::{Principal, PrincipalNote};
 use crate::gate::{self, Asker};
-use crate::holder::message::{Held, Order};
+use crate::holder::message::{Held, HolderOrder};
 use crate::holder::micros;
 use crate::os::clock::{boottime, unix_millis};
 use crate::os::pty::{self, Size};
@@ -34,7 +34,7 @@ mod note;
 mod plan;
 
 use note::{NOTE, Note, TerminalNote};
-pub(crate) use plan::Plan;
+pub(crate) use plan::JobPlan;
 
 /// At most this many conversations about one job are remembered by the next agent.
 const CONVERSATIONS: usize = 16;
@@ -115,7 +115,7 @@ impl Job {
     /// of its request.
     pub(crate) fn new(
         owner: Arc<Principal>,
-        plan: &Plan,
+        plan: &JobPlan,
         memory: Arc<Memory>,
         path: PathBuf,
         body: [u8; 32],
@@ -361,7 +361,7 @@ impl Job {
     pub(crate) fn bound(&self, limits: &Limits) {
         let (kept, rate) = (limits.kept, limits.output_rate);
         // The warning is all that can be done.
-        let _ = self.program.order(&Order::Bound { job: self.id, kept, rate });
+        let _ = self.program.order(&HolderOrder::Bound { job: self.id, kept, rate });
     }
 
     /// Whether it was begun, and nobody knows what became of it.
@@ -388,7 +388,7 @@ impl Job {
             return Ok(Stopped::Signalled);
         }
         if !self.program.cancel(STOPPED) {
-            self.program.order(&Order::Stop { job: self.id, signal })?;
+            self.program.order(&HolderOrder::Stop { job: self.id, signal })?;
         }
         Ok(Stopped::Signalled)
     }
@@ -462,7 +462,7 @@ struct Parts {
 impl Remembers for Job {
     fn remember(&self) {
         self.program.renew_note(|user| match self.note(user) {
-            Ok(note) => Some(Order::Note { job: self.id, note }),
+            Ok(note) => Some(HolderOrder::Note { job: self.id, note }),
             Err(failure) => {
                 tracing::warn!(job = %self.id, %failure, "a note is not renewed");
                 None

@@ -42,7 +42,7 @@ use farwire_protocol::surface::Surface;
 use sha2::{Digest as _, Sha256};
 
 pub(crate) use self::past::Past;
-use self::record::{HEAD, Hash, Head, Record};
+use self::record::{HEAD, Hash, JournalHead, JournalRecord};
 use self::replay::{NOT_STARTED, PastRequest, Replay, before};
 use crate::gate::principal::Principal;
 use crate::os::clock::boot_id;
@@ -68,7 +68,7 @@ pub(crate) struct Journal {
     /// Which start of the machine this is; empty where that cannot be learnt.
     boot: String,
     /// `None` until the disk lets us begin it.
-    log: Option<Log>,
+    log: Option<OpenJournal>,
     longest: u64,
     /// What this process was asked, by owner.
     asked: HashMap<Hash, Asker>,
@@ -85,9 +85,9 @@ pub(crate) struct Journal {
 
 /// The file that is written.
 #[derive(Debug)]
-struct Log {
+struct OpenJournal {
     file: File,
-    head: Head,
+    head: JournalHead,
     /// The next record's number and place.
     next: u64,
     end: u64,
@@ -104,7 +104,7 @@ struct Asker {
 
 /// Whether this process was asked before.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Asked {
+pub(crate) enum PriorRequest {
     /// Never.
     No,
     /// This very request.
@@ -175,7 +175,7 @@ fn create_on(path: &Path, boot: &str) -> io::Result<()> {
         return Ok(());
     }
     let (instance, boot) = (Nonce([0; 16]), boot.to_owned());
-    let head = Head { instance, from: 0, length: HEAD as u64, complete: true, boot };
+    let head = JournalHead { instance, from: 0, length: HEAD as u64, complete: true, boot };
     create_file(path)?.write_all_at(&head.line(), 0)
 }
 
@@ -227,19 +227,19 @@ impl Journal {
         let beside = self.path.with_extension("new");
         let mut text = vec![b' '; HEAD];
         let mut next = 0;
-        let mut put = |record: Record| {
+        let mut put = |record: JournalRecord| {
             text.extend(record.line(next));
             next += 1;
         };
-        self.vouched.iter().for_each(|instance| put(Record::Process(*instance)));
+        self.vouched.iter().for_each(|instance| put(JournalRecord::Process(*instance)));
         for name in &self.order {
             let Some(entry) = self.past.get(name) else { continue };
-            put(Record::Reserved { name: *name, body: entry.body });
+            put(JournalRecord::Reserved { name: *name, body: entry.body });
             if let Some(end) = &entry.end {
-                put(Record::Ended { name: *name, end: end.clone() });
+                put(JournalRecord::Ended { name: *name, end: end.clone() });
             }
         }
-        let head = Head {
+        let head = JournalHead {
             instance: self.instance,
             from: 0,
             length: text.len() as u64,
@@ -252,7 +252,7 @@ impl Journal {
         std::fs::rename(&beside, &self.path)?;
         // What is only in there is in the new file now.
         let _ = std::fs::remove_file(before(&self.path));
-        self.log = Some(Log { file, end: head.length, head, next });
+        self.log = Some(OpenJournal { file, end: head.length, head, next });
         Ok(())
     }
 
@@ -268,12 +268,12 @@ impl Journal {
         owner: &Principal,
         request: Nonce,
         body: &[u8; 32],
-    ) -> Asked {
+    ) -> PriorRequest {
         let known = self.asked.get(&name_of(owner)).and_then(|all| all.get(&name(owner, request)));
         match known {
-            None => Asked::No,
-            Some(known) if *known == half(body) => Asked::Same,
-            Some(_) => Asked::Other,
+            None => PriorRequest::No,
+            Some(known) if *known == half(body) => PriorRequest::Same,
+            Some(_) => PriorRequest::Other,
         }
     }
 
@@ -290,12 +290,12 @@ impl Journal {
         body: &[u8; 32],
     ) -> Result<(), Failure> {
         let (name, body) = (name(owner, request), half(body));
-        self.commit(&Record::Reserved { name, body }).map_err(|error| refusal(&error))?;
+        self.commit(&JournalRecord::Reserved { name, body }).map_err(|error| refusal(&error))?;
         self.asked.entry(name_of(owner)).or_default().insert(name, body);
         Ok(())
     }
 
-    fn commit(&mut self, record: &Record) -> io::Result<()> {
+    fn commit(&mut self, record: &JournalRecord) -> io::Result<()> {
         if self.log.is_none() {
             self.begin()?;
         }
@@ -314,7 +314,7 @@ impl Journal {
     fn put_aside(&mut self) -> io::Result<()> {
         let Some(log) = &mut self.log else { return Ok(()) };
         log.commit()?;
-        let head = Head {
+        let head = JournalHead {
             from: log.head.from + log.next,
             length: HEAD as u64,
             // With the next file, the one before this one goes.
@@ -327,7 +327,7 @@ impl Journal {
         std::fs::rename(&self.path, before(&self.path))?;
         // If this fails, the next process finds one file and is not sure of this one.
         std::fs::rename(&beside, &self.path)?;
-        *log = Log { file, end: head.length, head, next: 0 };
+        *log = OpenJournal { file, end: head.length, head, next: 0 };
         Ok(())
     }
 
@@ -344,7 +344,7 @@ impl Journal {
             entry.end = Some(end.clone());
         }
         if let Some(log) = &mut self.log
-            && let Err(error) = log.append(&Record::Ended { name, end })
+            && let Err(error) = log.append(&JournalRecord::Ended { name, end })
         {
             tracing::warn!(%error, "the end of a run could not be written into the journal");
         }
@@ -395,10 +395,10 @@ impl Journal {
     }
 }
 
-impl Log {
+impl OpenJournal {
     /// Writes a record behind the others. It counts once the length in the head says so: until then
     /// the next one is written over it.
-    fn append(&mut self, record: &Record) -> io::Result<()> {
+    fn append(&mut self, record: &JournalRecord) -> io::Result<()> {
         let line = record.line(self.next);
         self.file.write_all_at(&line, self.end)?;
         self.end += line.len() as u64;
@@ -407,7 +407,7 @@ impl Log {
     }
 
     fn commit(&mut self) -> io::Result<()> {
-        let head = Head { length: self.end, ..self.head.clone() };
+        let head = JournalHead { length: self.end, ..self.head.clone() };
         self.file.write_all_at(&head.line(), 0)?;
         self.head = head;
         Ok(())

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::holders::ToWrite;
 use super::job::Job;
 use super::{Jobs, ended};
-use crate::holder::message::Order;
+use crate::holder::message::HolderOrder;
 
 /// What could not be written down is tried again after so long.
 const RETRY: Duration = Duration::from_secs(3);
@@ -78,7 +78,7 @@ impl Jobs {
             // Now they are ours to keep.
             for (holder, job) in written {
                 if let Some(kept_by) = &holder
-                    && kept_by.order(&Order::Forget(job.id)).is_err()
+                    && kept_by.order(&HolderOrder::Forget(job.id)).is_err()
                 {
                     waiting.push((holder, job));
                 }

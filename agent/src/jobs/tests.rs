@@ -90,7 +90,7 @@ impl Jobs {
         if let Some(job) = self.look_up(&self.lock(), owner, &asked)? {
             return Ok((job, true));
         }
-        let plan = Plan::run(start, crate::os::user::User::current()?)?;
+        let plan = JobPlan::run(start, crate::os::user::User::current()?)?;
         self.begin(owner, asked, |_| Ok(plan)).map(|Begun { job, known }| (job, known))
     }
 }

@@ -25,13 +25,13 @@ const WAITING: usize = 1_024;
 /// All turns.
 #[derive(Debug)]
 pub(crate) struct Turns {
-    inner: Mutex<Inner>,
+    inner: Mutex<TurnTable>,
     /// Turns that any device can have.
     shared: usize,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct TurnTable {
     /// How many of the shared turns are taken. Runs of an earlier agent may make it more than there
     /// are.
     taken: usize,
@@ -56,7 +56,7 @@ enum Which {
 
 /// The right to run, given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Turn {
+pub(crate) struct RunTurn {
     turns: Arc<Turns>,
     device: Id,
     which: Which,
@@ -64,7 +64,7 @@ pub(crate) struct Turn {
 
 /// A place in the queue, or a turn that has come. Dropped, it gives back either.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct QueuePlace {
     turns: Arc<Turns>,
     device: Id,
     comes: oneshot::Receiver<Which>,
@@ -76,7 +76,7 @@ impl Turns {
         Arc::new(Self { inner: Mutex::default(), shared: all.saturating_sub(OWN) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, TurnTable> {
         self.inner.lock().expect("nothing panics while it is held")
     }
 
@@ -85,7 +85,7 @@ impl Turns {
     /// # Errors
     ///
     /// [`Kind::Busy`] if too many of its runs wait.
-    pub(crate) fn queue(self: &Arc<Self>, device: Id) -> Result<Place, Failure> {
+    pub(crate) fn queue(self: &Arc<Self>, device: Id) -> Result<QueuePlace, Failure> {
         let (gives, comes) = oneshot::channel();
         let mut guard = self.lock();
         let inner = &mut *guard;
@@ -103,11 +103,11 @@ impl Turns {
         }
         inner.give(self.shared);
         drop(guard);
-        Ok(Place { turns: self.clone(), device, comes })
+        Ok(QueuePlace { turns: self.clone(), device, comes })
     }
 
     /// The turn of a run that goes already.
-    pub(crate) fn occupy(self: &Arc<Self>, device: Id) -> Turn {
+    pub(crate) fn occupy(self: &Arc<Self>, device: Id) -> RunTurn {
         let mut guard = self.lock();
         let inner = &mut *guard;
         let one = inner.devices.entry(device).or_default();
@@ -117,7 +117,7 @@ impl Turns {
             Which::Shared => inner.taken += 1,
         }
         drop(guard);
-        Turn { turns: self.clone(), device, which }
+        RunTurn { turns: self.clone(), device, which }
     }
 
     fn give_back(&self, device: Id, which: Which) {
@@ -134,7 +134,7 @@ impl Turns {
     }
 }
 
-impl Inner {
+impl TurnTable {
     /// Gives turns to those who wait, as far as there are any.
     fn give(&mut self, shared: usize) {
         // Those of a device's own first: they are of no use to anybody else.
@@ -164,18 +164,18 @@ impl Inner {
     }
 }
 
-impl Place {
+impl QueuePlace {
     /// Waits for the turn.
-    pub(crate) async fn turn(mut self) -> Turn {
+    pub(crate) async fn turn(mut self) -> RunTurn {
         match (&mut self.comes).await {
-            Ok(which) => Turn { turns: self.turns.clone(), device: self.device, which },
+            Ok(which) => RunTurn { turns: self.turns.clone(), device: self.device, which },
             // Senders are dropped only after they have been used.
             Err(_) => std::future::pending().await,
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for QueuePlace {
     fn drop(&mut self) {
         self.comes.close();
         // A turn that came and was not taken.
@@ -185,7 +185,7 @@ impl Drop for Place {
     }
 }
 
-impl Drop for Turn {
+impl Drop for RunTurn {
     fn drop(&mut self) {
         self.turns.give_back(self.device, self.which);
     }
@@ -202,14 +202,14 @@ mod tests {
     }
 
     /// Its turn, if it has come.
-    fn come(place: &mut std::pin::Pin<Box<impl Future<Output = Turn>>>) -> Option<Turn> {
+    fn come(place: &mut std::pin::Pin<Box<impl Future<Output = RunTurn>>>) -> Option<RunTurn> {
         match place.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(turn) => Some(turn),
             Poll::Pending => None,
         }
     }
 
-    fn wait(turns: &Arc<Turns>, number: u8) -> std::pin::Pin<Box<impl Future<Output = Turn>>> {
+    fn wait(turns: &Arc<Turns>, number: u8) -> std::pin::Pin<Box<impl Future<Output = RunTurn>>> {
         Box::pin(turns.queue(device(number)).unwrap().turn())
     }
 

@@ -24,7 +24,7 @@ const REMEMBERED: usize = 64;
 /// Nobody waits longer for what is looked up: the next one may have more luck.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-type Found = Mutex<HashMap<Option<String>, (Instant, User)>>;
+type UserCache = Mutex<HashMap<Option<String>, (Instant, User)>>;
 
 /// Looks users up, and remembers them for a moment.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(crate) struct Users {
     named: Waits,
     programs: Waits,
     /// By the name that was asked for; the agent's own has none.
-    found: Arc<Found>,
+    found: Arc<UserCache>,
     /// Which of them is being looked up: one thread is enough.
     sought: Mutex<HashMap<Option<String>, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -113,7 +113,7 @@ impl Users {
     }
 }
 
-fn keep(found: &Found, name: Option<String>, user: User) {
+fn keep(found: &UserCache, name: Option<String>, user: User) {
     let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
     found.retain(|_, (at, _)| at.elapsed() < FRESH);
     if found.len() < REMEMBERED {

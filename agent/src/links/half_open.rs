@@ -15,11 +15,11 @@ const PLACES: usize = 16;
 /// The places for handshakes that have not ended.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HalfOpen {
-    inner: Arc<Mutex<Inner>>,
+    inner: Arc<Mutex<HalfOpenTable>>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct HalfOpenTable {
     next: u64,
     /// Oldest first.
     taken: Vec<Taken>,
@@ -34,19 +34,19 @@ struct Taken {
 
 /// A place, until it is dropped or lost to somebody else.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct HalfOpenPlace {
     number: u64,
     lost: CancellationToken,
     of: HalfOpen,
 }
 
 impl HalfOpen {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, HalfOpenTable> {
         self.inner.lock().expect("nothing panics while it is held")
     }
 
     /// Takes a place for a handshake that has come by this route.
-    pub(crate) fn take(&self, route: Route) -> Place {
+    pub(crate) fn take(&self, route: Route) -> HalfOpenPlace {
         let mut inner = self.lock();
         inner.next += 1;
         let (number, lost) = (inner.next, CancellationToken::new());
@@ -54,11 +54,11 @@ impl HalfOpen {
             inner.free_one(route);
         }
         inner.taken.push(Taken { number, route, lost: lost.clone() });
-        Place { number, lost, of: self.clone() }
+        HalfOpenPlace { number, lost, of: self.clone() }
     }
 }
 
-impl Inner {
+impl HalfOpenTable {
     /// Takes the oldest place of the route that has most, counting the newcomer as one of its
     /// route.
     fn free_one(&mut self, newcomer: Route) {
@@ -74,14 +74,14 @@ impl Inner {
     }
 }
 
-impl Place {
+impl HalfOpenPlace {
     /// Waits until somebody else has got this place.
     pub(crate) async fn wait_for_loss(&self) {
         self.lost.cancelled().await;
     }
 }
 
-impl Drop for Place {
+impl Drop for HalfOpenPlace {
     fn drop(&mut self) {
         self.of.lock().taken.retain(|taken| taken.number != self.number);
     }

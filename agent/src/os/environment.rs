@@ -35,7 +35,7 @@ pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 
 /// Whose environment it is, and how it was asked for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Run<'a> {
+pub(crate) struct RunContext<'a> {
     /// Who runs.
     pub(crate) user: &'a User,
     /// Whether through a login shell.
@@ -48,7 +48,7 @@ pub(crate) struct Run<'a> {
 
 /// The environment of a run. `own` is the agent's, as `std::env::vars_os` gives it.
 pub(crate) fn environment(
-    run: Run<'_>,
+    run: RunContext<'_>,
     own: impl IntoIterator<Item = Variable>,
     requested: &[Variable],
 ) -> Result<Vec<Variable>, Failure> {
@@ -246,8 +246,8 @@ mod tests {
         }
     }
 
-    fn run(user: &User, login: bool) -> Run<'_> {
-        Run { user, login, terminal: false, mark: "r1" }
+    fn run(user: &User, login: bool) -> RunContext<'_> {
+        RunContext { user, login, terminal: false, mark: "r1" }
     }
 
     fn variable(name: &str, value: &str) -> Variable {

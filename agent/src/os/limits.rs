@@ -12,15 +12,15 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The limits that the agent changes for itself.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Limits {
+pub(crate) struct ResourceLimits {
     files: Rlimit,
     core: Rlimit,
 }
 
-impl Limits {
+impl ResourceLimits {
     /// What the agent was started with. The first call remembers it, so it comes before any change.
     pub(crate) fn inherited() -> &'static Self {
-        static INHERITED: OnceLock<Limits> = OnceLock::new();
+        static INHERITED: OnceLock<ResourceLimits> = OnceLock::new();
         INHERITED.get_or_init(|| Self {
             files: getrlimit(Resource::Nofile),
             core: getrlimit(Resource::Core),
@@ -39,7 +39,7 @@ impl Limits {
 /// `None` is no limit. Where the system refuses, the old limit stays: the agent works with it too,
 /// and says what is exhausted when it comes to that.
 pub(crate) fn raise_files() -> Option<u64> {
-    let files = &Limits::inherited().files;
+    let files = &ResourceLimits::inherited().files;
     let most = Rlimit { current: files.maximum, maximum: files.maximum };
     match setrlimit(Resource::Nofile, most) {
         Ok(()) => files.maximum,
@@ -49,6 +49,6 @@ pub(crate) fn raise_files() -> Option<u64> {
 
 /// No core dump of this process. The most that is allowed stays, so that it can be restored.
 pub(crate) fn forbid_core() -> io::Result<()> {
-    let core = &Limits::inherited().core;
+    let core = &ResourceLimits::inherited().core;
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: core.maximum })
 }

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use farwire_protocol::failure::Failure;
 use rustix::fs::{Mode, OFlags};
 
-use super::spawn::{Command, Stdin, spawn_with};
+use super::spawn::{SpawnCommand, Stdin, spawn_with};
 use super::wait::Leader;
 
 /// Starts ourselves with these arguments and this socket.
@@ -25,7 +25,7 @@ pub(crate) fn start(
     socket: BorrowedFd<'_>,
     failed: impl FnOnce(io::Error) -> Failure,
 ) -> Result<Leader, Failure> {
-    let command = Command {
+    let command = SpawnCommand {
         argv: std::iter::once("/proc/self/exe".into()).chain(arguments).collect(),
         cwd: Some(PathBuf::from("/")),
         env: Vec::new(),

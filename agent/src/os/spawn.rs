@@ -50,7 +50,7 @@ mod report;
 
 /// A program to start.
 #[derive(Clone, Debug)]
-pub(crate) struct Command {
+pub(crate) struct SpawnCommand {
     /// The program and its arguments. A program without a slash is looked for in the `PATH` of
     /// `env`.
     pub(crate) argv: Vec<OsString>,
@@ -69,7 +69,7 @@ pub(crate) struct Command {
     pub(crate) extra: Option<Arc<OwnedFd>>,
 }
 
-/// The number of [`Command::extra`] in the program.
+/// The number of [`SpawnCommand::extra`] in the program.
 pub(crate) const EXTRA: i32 = 3;
 
 /// The standard input of a program.
@@ -98,7 +98,7 @@ pub(crate) struct Child {
 ///
 /// That takes a fraction of a millisecond, unless the program lies on a slow disk: the calling
 /// thread waits for that.
-pub(crate) fn spawn(command: &Command) -> Result<Child, Failure> {
+pub(crate) fn spawn(command: &SpawnCommand) -> Result<Child, Failure> {
     let pipes = Pipes::open(command.stdin).map_err(no_pipe)?;
     let leader = spawn_with(command, pipes.theirs())?;
     let Pipes { stdin, stdout, stderr, .. } = pipes;
@@ -107,7 +107,7 @@ pub(crate) fn spawn(command: &Command) -> Result<Child, Failure> {
 
 /// Starts a program on a terminal of this size, and gives our end of it.
 pub(crate) fn spawn_on_terminal(
-    command: &Command,
+    command: &SpawnCommand,
     size: Size,
 ) -> Result<(Leader, OwnedFd), Failure> {
     let owner = command.user.as_ref().map(|user| user.uid);
@@ -119,9 +119,12 @@ pub(crate) fn spawn_on_terminal(
 
 /// The same with these as standard input, output and error, none of which may have one of those
 /// three numbers unless it is its own.
-pub(crate) fn spawn_with(command: &Command, stdio: [BorrowedFd<'_>; 3]) -> Result<Leader, Failure> {
+pub(crate) fn spawn_with(
+    command: &SpawnCommand,
+    stdio: [BorrowedFd<'_>; 3],
+) -> Result<Leader, Failure> {
     wait::collect_abandoned();
-    let plan = plan::Plan::new(command)?;
+    let plan = plan::ExecPlan::new(command)?;
     let started = clock::boottime();
     let launched = launch::launch(&plan, stdio).map_err(no_process)?;
     if let Some(report) = launched.report {

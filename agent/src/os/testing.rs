@@ -8,14 +8,14 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 
-use super::spawn::{Child, Command, Stdin, spawn};
+use super::spawn::{Child, SpawnCommand, Stdin, spawn};
 use super::user::User;
 use super::wait::Exit;
 
 /// A program with a usual environment and no input.
-pub(crate) fn command(argv: &[&str]) -> Command {
+pub(crate) fn command(argv: &[&str]) -> SpawnCommand {
     let env = [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("LC_ALL", "C")];
-    Command {
+    SpawnCommand {
         argv: argv.iter().map(Into::into).collect(),
         cwd: None,
         env: env.map(|(name, value)| (name.into(), value.into())).to_vec(),
@@ -27,12 +27,12 @@ pub(crate) fn command(argv: &[&str]) -> Command {
 }
 
 /// A script for `/bin/sh`.
-pub(crate) fn script(text: &str) -> Command {
+pub(crate) fn script(text: &str) -> SpawnCommand {
     command(&["/bin/sh", "-c", text])
 }
 
 /// Starts a program that must start.
-pub(crate) fn start(command: &Command) -> Child {
+pub(crate) fn start(command: &SpawnCommand) -> Child {
     spawn(command).unwrap()
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Ended {
 }
 
 /// Runs a program to its end.
-pub(crate) async fn run(command: &Command) -> Ended {
+pub(crate) async fn run(command: &SpawnCommand) -> Ended {
     finish(start(command)).await
 }
 

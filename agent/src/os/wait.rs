@@ -42,11 +42,11 @@ pub(crate) struct Leader {
     pidfd: Option<Arc<OwnedFd>>,
     /// The same as the runtime watches it, from the first wait on.
     watched: OnceLock<Option<AsyncFd<Arc<OwnedFd>>>>,
-    state: Mutex<State>,
+    state: Mutex<WaitState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct WaitState {
     exit: Option<Exit>,
     collected: bool,
 }
@@ -160,7 +160,7 @@ impl Leader {
         self.watched.get_or_init(watch).as_ref()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, WaitState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -7,7 +7,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 
 use super::{Program, lock};
-use crate::holder::message::Order;
+use crate::holder::message::HolderOrder;
 
 /// Whoever holds programs, as far as orders about them go.
 pub(crate) trait Orders: fmt::Debug + Send + Sync {
@@ -16,7 +16,7 @@ pub(crate) trait Orders: fmt::Debug + Send + Sync {
     /// # Errors
     ///
     /// [`Kind::Busy`] if no orders have been taken for long, and this one is not given.
-    fn order(&self, order: &Order) -> Result<(), Failure>;
+    fn order(&self, order: &HolderOrder) -> Result<(), Failure>;
 
     /// Whose programs are held, once there are any.
     fn user(&self) -> Option<u32>;
@@ -24,7 +24,7 @@ pub(crate) trait Orders: fmt::Debug + Send + Sync {
 
 /// Who holds a program.
 #[derive(Debug, Default)]
-pub(super) enum Place {
+pub(super) enum HoldState {
     /// Nobody yet.
     #[default]
     Nowhere,
@@ -33,9 +33,9 @@ pub(super) enum Place {
     Held(Weak<dyn Orders>),
 }
 
-impl Place {
+impl HoldState {
     /// Orders something of whoever holds it. If they are gone, that is about to be said of the job.
-    fn order(&self, order: &Order) -> Result<(), Failure> {
+    fn order(&self, order: &HolderOrder) -> Result<(), Failure> {
         match self {
             Self::Held(holder) => holder.upgrade().map_or(Ok(()), |holder| holder.order(order)),
             Self::Nowhere | Self::Cancelled(_) => Ok(()),
@@ -51,28 +51,28 @@ impl Program {
     /// [`Kind::Cancelled`] if it must not be started any more.
     pub(crate) fn assign(&self, holder: Weak<dyn Orders>) -> Result<(), Failure> {
         let mut place = lock(&self.place);
-        if let Place::Cancelled(why) = *place {
+        if let HoldState::Cancelled(why) = *place {
             return Err(Failure::new(Kind::Cancelled, why));
         }
-        *place = Place::Held(holder);
+        *place = HoldState::Held(holder);
         Ok(())
     }
 
     /// Takes it back from its holder: no order to start it was given.
     pub(crate) fn unassign(&self) {
-        *lock(&self.place) = Place::Nowhere;
+        *lock(&self.place) = HoldState::Nowhere;
     }
 
     /// Whether a holder has it, or had it.
     pub(crate) fn is_held(&self) -> bool {
-        matches!(*lock(&self.place), Place::Held(_))
+        matches!(*lock(&self.place), HoldState::Held(_))
     }
 
     /// Why it will not be started, if that is so.
     pub(crate) fn why_cancelled(&self) -> Option<Failure> {
         match *lock(&self.place) {
-            Place::Cancelled(why) => Some(Failure::new(Kind::Cancelled, why)),
-            Place::Nowhere | Place::Held(_) => None,
+            HoldState::Cancelled(why) => Some(Failure::new(Kind::Cancelled, why)),
+            HoldState::Nowhere | HoldState::Held(_) => None,
         }
     }
 
@@ -80,9 +80,9 @@ impl Program {
     pub(crate) fn cancel(&self, why: &'static str) -> bool {
         let mut place = lock(&self.place);
         match *place {
-            Place::Held(_) => return false,
-            Place::Nowhere => *place = Place::Cancelled(why),
-            Place::Cancelled(_) => {}
+            HoldState::Held(_) => return false,
+            HoldState::Nowhere => *place = HoldState::Cancelled(why),
+            HoldState::Cancelled(_) => {}
         }
         drop(place);
         self.cancelled.notify_one();
@@ -99,15 +99,15 @@ impl Program {
     /// # Errors
     ///
     /// [`Kind::Busy`] if its holder takes no more orders.
-    pub(crate) fn order(&self, order: &Order) -> Result<(), Failure> {
+    pub(crate) fn order(&self, order: &HolderOrder) -> Result<(), Failure> {
         lock(&self.place).order(order)
     }
 
     /// Gives its holder the note that `make` makes for a user. One at a time: the last one that was
     /// made counts.
-    pub(crate) fn renew_note(&self, make: impl FnOnce(u32) -> Option<Order>) {
+    pub(crate) fn renew_note(&self, make: impl FnOnce(u32) -> Option<HolderOrder>) {
         let place = lock(&self.place);
-        if let Place::Held(holder) = &*place
+        if let HoldState::Held(holder) = &*place
             && let Some(user) = holder.upgrade().and_then(|holder| holder.user())
             && let Some(order) = make(user)
         {
@@ -118,9 +118,12 @@ impl Program {
 }
 
 /// Tells a program's holder that a reader of its log has moved.
-pub(super) fn unblock(job: Nonce, place: Arc<Mutex<Place>>) -> impl Fn() + Send + Sync + 'static {
+pub(super) fn unblock(
+    job: Nonce,
+    place: Arc<Mutex<HoldState>>,
+) -> impl Fn() + Send + Sync + 'static {
     move || {
         // There is always room for one of each job.
-        let _ = lock(&place).order(&Order::Unblock(job));
+        let _ = lock(&place).order(&HolderOrder::Unblock(job));
     }
 }

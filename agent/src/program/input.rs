@@ -17,7 +17,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use tokio::sync::watch;
 
 use super::{Program, lock};
-use crate::holder::message::Order;
+use crate::holder::message::HolderOrder;
 use crate::os::input::Input;
 
 /// No input is ever passed on.
@@ -28,7 +28,7 @@ static NOTHING: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::n
 pub(crate) struct Seat(u64);
 
 /// What one attempt to write came to.
-enum Step {
+enum WriteOutcome {
     /// So many bytes were written, or are not wanted any more.
     Took(usize),
     /// The pipe is full.
@@ -120,9 +120,9 @@ impl Program {
         let mut rest = bytes;
         while !rest.is_empty() {
             match self.try_write_input(seat, rest) {
-                Step::Took(taken) => rest = rest.get(taken..).unwrap_or_default(),
-                Step::Displaced => return false,
-                Step::Full(pipe) => {
+                WriteOutcome::Took(taken) => rest = rest.get(taken..).unwrap_or_default(),
+                WriteOutcome::Displaced => return false,
+                WriteOutcome::Full(pipe) => {
                     if pipe.writable().await.is_err() {
                         self.close_input();
                     }
@@ -134,15 +134,15 @@ impl Program {
 
     /// Writes what there is room for. Under one lock with the seat and the count, so that no byte
     /// is written for a stream whose place another one has read the count from.
-    fn try_write_input(&self, seat: Option<Seat>, bytes: &[u8]) -> Step {
+    fn try_write_input(&self, seat: Option<Seat>, bytes: &[u8]) -> WriteOutcome {
         let mut feed = lock(&self.feed);
         if seat.is_some_and(|seat| seat != Seat(feed.seat)) {
-            return Step::Displaced;
+            return WriteOutcome::Displaced;
         }
         let Sink::Open(pipe) = &feed.sink else {
             // Nobody reads it: it counts as passed on.
             self.count_passed(bytes.len());
-            return Step::Took(bytes.len());
+            return WriteOutcome::Took(bytes.len());
         };
         let memory = self.spool.memory();
         if let Some(memory) = &memory {
@@ -152,13 +152,13 @@ impl Program {
         let taken = *written.as_ref().unwrap_or(&0);
         self.count_passed(taken);
         match written {
-            Ok(taken) => Step::Took(taken),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Step::Full(pipe.clone()),
+            Ok(taken) => WriteOutcome::Took(taken),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => WriteOutcome::Full(pipe.clone()),
             Err(_) => {
                 let was_open = feed.close();
                 drop(feed);
                 self.report_closed(was_open);
-                Step::Took(0)
+                WriteOutcome::Took(0)
             }
         }
     }
@@ -206,7 +206,7 @@ impl Program {
     fn report_closed(&self, was_open: bool) {
         if was_open {
             // There is always room for one of each job.
-            let _ = self.order(&Order::CloseInput(self.job));
+            let _ = self.order(&HolderOrder::CloseInput(self.job));
         }
     }
 }

@@ -68,7 +68,7 @@ pub(crate) struct Said {
 
 /// How a transcript begins: where it is in the log, and how many line feeds were before that.
 #[derive(Debug, Deserialize, Serialize)]
-struct Head {
+struct TranscriptHead {
     offset: u64,
     lines: u64,
 }
@@ -141,7 +141,7 @@ impl Files {
             let (offset, lines) = (log.offset(), log.lines());
             match log.next(PIECE) {
                 Item::Data(_, bytes) => {
-                    let head = Head { offset, lines };
+                    let head = TranscriptHead { offset, lines };
                     let transcript = match &mut self.transcript {
                         Some(transcript) if transcript.length < TRANSCRIPT => transcript,
                         transcript => {
@@ -168,7 +168,7 @@ impl Files {
             let mut bytes = Vec::new();
             file.take(2 * TRANSCRIPT).read_to_end(&mut bytes).ok()?;
             let at = bytes.iter().position(|&byte| byte == b'\n')?;
-            let head: Head = serde_json::from_slice(bytes.get(..at)?).ok()?;
+            let head: TranscriptHead = serde_json::from_slice(bytes.get(..at)?).ok()?;
             bytes.drain(..=at);
             Some(Said { start: head.offset, lines: head.lines, bytes })
         };
@@ -187,7 +187,7 @@ impl Files {
 
 impl Transcript {
     /// Begins one. The one before is kept if this one goes on where it ends.
-    fn begin(directory: &Path, head: &Head, whole: bool) -> io::Result<Self> {
+    fn begin(directory: &Path, head: &TranscriptHead, whole: bool) -> io::Result<Self> {
         let (path, old) = (directory.join("transcript"), directory.join("transcript.old"));
         if whole {
             std::fs::rename(&path, &old)?;
@@ -240,14 +240,14 @@ pub(crate) fn description<T: for<'a> Deserialize<'a>>(directory: &Path) -> io::R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spool::{Limits, Memory, SpoolWriter};
+    use crate::spool::{Memory, SpoolLimits, SpoolWriter};
 
     #[test]
     fn the_end_of_a_log_is_found_again_with_its_place_and_its_lines() {
         let directory = tempfile::tempdir().unwrap();
         let (path, memory) = (directory.path().join("log"), Memory::new().unwrap());
         let spool = Spool::new(memory.clone(), path.clone(), || {});
-        let mut writer = SpoolWriter::new(memory, Limits::default(), path);
+        let mut writer = SpoolWriter::new(memory, SpoolLimits::default(), path);
         let mut files = Files::open(directory.path().join("session")).unwrap();
         let (mut all, mut number) = (Vec::new(), 0_u32);
         let mut say = |all: &mut Vec<u8>, bytes: usize| {

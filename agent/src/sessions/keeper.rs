@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::files::Files;
-use super::record::Record;
+use super::record::SessionRecord;
 use super::{Session, Sessions, lines};
 use crate::os::clock::boottime;
 use crate::terminal::events::What;
@@ -139,7 +139,7 @@ fn write_changes(
         files.add_events(&lines::write(&events))?;
     }
     files.follow(&session.job.spool)?;
-    let record = Record::of(session);
+    let record = SessionRecord::of(session);
     let now = record.change_key();
     if *described != now {
         files.describe(&record)?;

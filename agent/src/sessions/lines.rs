@@ -16,7 +16,7 @@ use crate::terminal::typing_rights::Transfer;
 /// One event.
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
-struct Line {
+struct EventLine {
     n: u64,
     at_ms: u64,
     offset: u64,
@@ -88,13 +88,13 @@ pub(crate) fn write(events: &[Event]) -> Vec<u8> {
     text
 }
 
-fn line(event: &Event) -> Line {
-    let mut line = Line {
+fn line(event: &Event) -> EventLine {
+    let mut line = EventLine {
         n: event.number,
         at_ms: event.at_ms,
         offset: event.offset,
         actor: event.actor.as_deref().map(Who::of),
-        ..Line::default()
+        ..EventLine::default()
     };
     line.what = match &event.what {
         What::Opened => "opened",
@@ -159,7 +159,7 @@ pub(crate) fn read(text: &[u8]) -> Vec<Event> {
     events
 }
 
-fn event(line: Line) -> Option<Event> {
+fn event(line: EventLine) -> Option<Event> {
     let what = match line.what.as_str() {
         "opened" => What::Opened,
         "typed" => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use farwire_protocol::id::Nonce;
 
 use super::files::{self, Files};
-use super::record::Record;
+use super::record::SessionRecord;
 use super::{Session, Sessions, lines};
 use crate::jobs::job::{Job, Origin};
 use crate::jobs::past::{Recorded, read_all};
@@ -43,7 +43,7 @@ impl Sessions {
     /// A session that was written down, with when it was asked for; none if it never began.
     fn recall(&self, id: Nonce) -> Recorded<Option<(u64, Arc<Job>)>> {
         let directory = self.files_of(id);
-        match files::description::<Record>(&directory) {
+        match files::description::<SessionRecord>(&directory) {
             Ok(Some(record)) => match self.session_of(id, record, directory) {
                 Ok(session) => Recorded::Whole(session),
                 Err(error) => Recorded::Unreadable(error.to_string()),
@@ -56,7 +56,7 @@ impl Sessions {
     fn session_of(
         &self,
         id: Nonce,
-        record: Record,
+        record: SessionRecord,
         directory: PathBuf,
     ) -> std::io::Result<Option<(u64, Arc<Job>)>> {
         let Some((record, mut past, beginning)) = record.past() else { return Ok(None) };

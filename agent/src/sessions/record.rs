@@ -21,7 +21,7 @@ use crate::terminal::{Beginning, Filed};
 
 /// What a session is, and how it ended. Times are milliseconds since 1970.
 #[derive(Debug, Deserialize, Serialize)]
-pub(crate) struct Record {
+pub(crate) struct SessionRecord {
     name: String,
     command: String,
     user: String,
@@ -43,12 +43,12 @@ pub(crate) struct Record {
     /// Which start of the machine it is of.
     boot: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    end: Option<End>,
+    end: Option<SessionEnd>,
 }
 
 /// How it ended, or that nobody knows.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct End {
+pub(crate) struct SessionEnd {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     code: Option<i32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,13 +64,13 @@ pub(crate) struct End {
     duration_ms: u64,
 }
 
-impl Record {
+impl SessionRecord {
     /// What is known of a session now.
     pub(crate) fn of(Session { job, terminal }: &Session) -> Self {
         let Filed { labels, limits, lost, .. } = terminal.filing().clone();
         let policy = terminal.typing().arbiter.policy();
         let (size, state) = (terminal.size(), job.state());
-        let end = job.ended_for().map(|ago| End {
+        let end = job.ended_for().map(|ago| SessionEnd {
             code: state.exit.and_then(|exit| match exit {
                 Exit::Code(code) => Some(code),
                 Exit::Signal(_) => None,
@@ -126,16 +126,16 @@ impl Record {
         let (now, here) = (unix_millis(), boot_id());
         let lost = match &self.end {
             // Neither its exit nor that it was lost was written: it never began.
-            Some(End { code: None, signal: None, lost: None, .. }) => return None,
-            Some(End { lost: None, .. }) => None,
-            Some(End { lost: Some(name), .. }) if name == Lost::HolderDied.name() => {
+            Some(SessionEnd { code: None, signal: None, lost: None, .. }) => return None,
+            Some(SessionEnd { lost: None, .. }) => None,
+            Some(SessionEnd { lost: Some(name), .. }) if name == Lost::HolderDied.name() => {
                 Some(Lost::HolderDied)
             }
             Some(_) => Some(Lost::HostRebooted),
             None if self.boot == here => Some(Lost::HolderDied),
             None => Some(Lost::HostRebooted),
         };
-        let end = self.end.get_or_insert_with(|| End {
+        let end = self.end.get_or_insert_with(|| SessionEnd {
             code: None,
             signal: None,
             reason: None,

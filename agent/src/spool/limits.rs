@@ -5,7 +5,7 @@ pub(crate) type Stream = u8;
 
 /// How much of a log is kept, and where. All in bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct SpoolLimits {
     /// Up to this many there is no file.
     pub(crate) memory: u64,
     /// This many of the newest are read from memory although they are in the file.
@@ -21,7 +21,7 @@ pub(crate) struct Limits {
     pub(crate) ahead: u64,
 }
 
-impl Limits {
+impl SpoolLimits {
     /// The same with `kept` bytes kept, where that is less.
     pub(crate) fn with_total(self, kept: Option<u64>) -> Self {
         let most = Self::default().total;
@@ -35,7 +35,7 @@ impl Limits {
     }
 }
 
-impl Default for Limits {
+impl Default for SpoolLimits {
     fn default() -> Self {
         Self {
             memory: 64 << 10,

@@ -15,7 +15,7 @@ use super::memory::{ENTRIES, MARKS, Marks, Memory, SWITCHES};
 
 /// A log as readers find it.
 #[derive(Clone, Debug)]
-pub(super) enum Log {
+pub(super) enum SpoolLog {
     /// It is being written.
     Live(Arc<Memory>),
     /// It is finished, and takes no more room than it must.
@@ -35,7 +35,7 @@ pub(super) struct Kept {
 /// A finished log as it is written down, with what of its bytes is in no file.
 #[derive(Debug, Decode, Encode)]
 #[cbor(map)]
-pub(crate) struct Written {
+pub(crate) struct FinishedLog {
     #[n(0)]
     marks: Vec<u64>,
     /// Pairs of numbers of eight bytes each, the lowest byte first.
@@ -47,9 +47,9 @@ pub(crate) struct Written {
     bytes: Blob,
 }
 
-impl Written {
+impl FinishedLog {
     /// The log, if all of it fits together. `path` is where its file is.
-    pub(super) fn log(self, path: &Path) -> Option<Log> {
+    pub(super) fn log(self, path: &Path) -> Option<SpoolLog> {
         let numbers: [u64; MARKS] = self.marks.try_into().ok()?;
         let marks = Marks::from_numbers(numbers);
         let (switches, entries) = (pairs(&self.switches)?, pairs(&self.entries)?);
@@ -68,10 +68,15 @@ impl Written {
         let filed = || std::fs::metadata(path).is_ok_and(|file| file.len() >= marks.ring);
         if marks.start < marks.ring && !filed() {
             // The file is gone: all of it counts as dropped.
-            return Some(Log::from_tail(marks.end, marks.lines, Bytes::new()));
+            return Some(SpoolLog::from_tail(marks.end, marks.lines, Bytes::new()));
         }
         let (switches, entries) = (switches.into(), entries.into());
-        Some(Log::Kept(Arc::new(Kept { marks, switches, entries, bytes: self.bytes.0.into() })))
+        Some(SpoolLog::Kept(Arc::new(Kept {
+            marks,
+            switches,
+            entries,
+            bytes: self.bytes.0.into(),
+        })))
     }
 }
 
@@ -92,11 +97,11 @@ fn blob(pairs: &[(u64, u64)]) -> Blob {
     )
 }
 
-impl Log {
+impl SpoolLog {
     /// As it is written down, once it is finished.
-    pub(super) fn write_down(&self) -> Option<Written> {
+    pub(super) fn write_down(&self) -> Option<FinishedLog> {
         let Self::Kept(kept) = self else { return None };
-        Some(Written {
+        Some(FinishedLog {
             marks: kept.marks.numbers().to_vec(),
             switches: blob(&kept.switches),
             entries: blob(&kept.entries),

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-pub(crate) use self::typists::Place;
+pub(crate) use self::typists::TypistSlot;
 use self::typists::{TYPISTS, Typist};
 
 /// At most this many changes between streams are kept.
@@ -129,7 +129,7 @@ impl Marks {
 }
 
 #[repr(C)]
-struct Head {
+struct MemoryHead {
     sequence: AtomicU64,
     marks: [AtomicU64; MARKS],
     /// The lowest offset that a lossless reader has not read; `u64::MAX` without one.
@@ -207,10 +207,10 @@ impl Memory {
         self.file.lock().expect("nothing panics while it is held")
     }
 
-    fn head(&self) -> &Head {
+    fn head(&self) -> &MemoryHead {
         // SAFETY: the mapping begins with it, is aligned to a page, and lives as long as `self`.
         // Any bytes are a valid value.
-        unsafe { self.base.cast::<Head>().as_ref() }
+        unsafe { self.base.cast::<MemoryHead>().as_ref() }
     }
 
     fn pair(&self, at: usize, slot: u64, count: u64) -> (&AtomicU64, &AtomicU64) {
@@ -371,7 +371,7 @@ impl Memory {
 }
 
 /// Whether a head fits its page.
-const _: () = assert!(size_of::<Head>() <= HEAD, "a head is at most a page");
+const _: () = assert!(size_of::<MemoryHead>() <= HEAD, "a head is at most a page");
 
 impl Memory {
     /// How far an agent has looked.

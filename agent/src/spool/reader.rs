@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::Spool;
 use super::limits::Stream;
-use super::log::Log;
+use super::log::SpoolLog;
 
 /// How a reader treats what it cannot keep up with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -119,7 +119,7 @@ impl SpoolReader {
                     return Item::Data(stream, bytes);
                 }
                 // It has left the ring for the file since we looked.
-                None if matches!(log, Log::Live(_))
+                None if matches!(log, SpoolLog::Live(_))
                     && now.ring > self.at
                     && marks.ring <= self.at => {}
                 None => {
@@ -172,7 +172,7 @@ impl SpoolReader {
 
     /// Waits until there may be more than when [`SpoolReader::next`] last looked.
     pub(crate) async fn wait(&mut self) {
-        if let Log::Live(memory) = self.spool.log() {
+        if let SpoolLog::Live(memory) = self.spool.log() {
             memory.listen();
             // What came before we listened is not told.
             if memory.marks().end > self.at {
@@ -195,7 +195,7 @@ impl Drop for SpoolReader {
 }
 
 /// Where to go on when the bytes at `at` cannot be read.
-fn lost_until(log: &Log, marks: &super::memory::Marks, at: u64) -> (u64, u64, (u64, u64)) {
+fn lost_until(log: &SpoolLog, marks: &super::memory::Marks, at: u64) -> (u64, u64, (u64, u64)) {
     let wanted = marks.ring.max(at + 1);
     let mut slots = marks.first_entry..marks.next_entry;
     let entry = slots.find_map(|slot| Some(log.entry(slot)).filter(|entry| entry.0 >= wanted));

@@ -16,7 +16,7 @@ const AGAIN: usize = 4 << 10;
 /// Looks at each line once, as far as there are any. The last one, which may become longer, is
 /// looked at again whenever there is more of it.
 #[derive(Debug)]
-pub(crate) struct Search {
+pub(crate) struct LogSearch {
     pattern: Regex,
     log: SpoolReader,
     /// The last line, or the end of it, whether that is all that there is of it, and whether it was
@@ -28,7 +28,7 @@ pub(crate) struct Search {
 
 /// What one step has come to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Step {
+pub(crate) enum SearchStep {
     /// A line matches.
     Matched,
     /// There is more to look at.
@@ -37,7 +37,7 @@ pub(crate) enum Step {
     UpToDate,
 }
 
-impl Search {
+impl LogSearch {
     /// A search from an offset on, which begins a line.
     pub(crate) fn new(spool: &Spool, pattern: Regex, from: u64) -> Self {
         let log = spool.reader(from, Mode::Lagging);
@@ -46,24 +46,24 @@ impl Search {
 
     /// Looks at some of what has come. May read a file, and take as long as the regular expression
     /// takes: call it where blocking is allowed.
-    pub(crate) fn step(&mut self) -> Step {
+    pub(crate) fn step(&mut self) -> SearchStep {
         let mut left = STEP;
         while left > 0 {
             match self.log.next(left) {
                 Item::Data(_, bytes) => {
                     left = left.saturating_sub(bytes.len());
                     if self.matches(&bytes) {
-                        return Step::Matched;
+                        return SearchStep::Matched;
                     }
                 }
                 Item::Gap { .. } => self.begin(),
                 Item::UpToDate { .. } => {
                     let matched = std::mem::take(&mut self.grown) && self.is_match();
-                    return if matched { Step::Matched } else { Step::UpToDate };
+                    return if matched { SearchStep::Matched } else { SearchStep::UpToDate };
                 }
             }
         }
-        Step::More
+        SearchStep::More
     }
 
     /// Whether a line matches that ends in these bytes, or is too long to be kept.

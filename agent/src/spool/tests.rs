@@ -10,8 +10,15 @@ use super::*;
 use bytes::Bytes;
 use farwire_protocol::cbor;
 
-fn tiny() -> Limits {
-    Limits { memory: 64, window: 128, total: 1 << 20, fallback: 256, block: 32, ahead: u64::MAX }
+fn tiny() -> SpoolLimits {
+    SpoolLimits {
+        memory: 64,
+        window: 128,
+        total: 1 << 20,
+        fallback: 256,
+        block: 32,
+        ahead: u64::MAX,
+    }
 }
 
 /// A log with both its sides in one process.
@@ -30,7 +37,7 @@ impl std::ops::Deref for Log {
 }
 
 impl Log {
-    fn new(limits: Limits, path: PathBuf) -> Self {
+    fn new(limits: SpoolLimits, path: PathBuf) -> Self {
         let memory = Memory::new().unwrap();
         let unblocked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let counted = unblocked.clone();
@@ -64,7 +71,7 @@ impl Log {
     }
 }
 
-fn spool(limits: Limits) -> (tempfile::TempDir, Log) {
+fn spool(limits: SpoolLimits) -> (tempfile::TempDir, Log) {
     let directory = tempfile::tempdir().unwrap();
     let log = Log::new(limits, directory.path().join("log"));
     (directory, log)
@@ -171,7 +178,7 @@ proptest! {
 
 #[test]
 fn little_output_costs_no_file_and_little_memory() {
-    let (directory, mut spool) = spool(Limits::default());
+    let (directory, mut spool) = spool(SpoolLimits::default());
     spool.append(1, Bytes::from_static(b"hello\n"));
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     assert_eq!(spool.stats().memory, 6);
@@ -179,7 +186,7 @@ fn little_output_costs_no_file_and_little_memory() {
 
 #[test]
 fn the_oldest_bytes_go_and_are_counted_and_the_disk_gets_its_space_back() {
-    let limits = Limits { total: 4 << 20, ..Limits::default() };
+    let limits = SpoolLimits { total: 4 << 20, ..SpoolLimits::default() };
     let (directory, mut spool) = spool(limits);
     let line = Bytes::from(vec![b'x'; 9999].into_iter().chain([b'\n']).collect::<Vec<_>>());
     let mut lagging = spool.reader(0, Mode::Lagging);
@@ -208,7 +215,7 @@ fn the_oldest_bytes_go_and_are_counted_and_the_disk_gets_its_space_back() {
 
 #[test]
 fn a_lossless_reader_holds_the_program_and_letting_go_frees_it() {
-    let (_directory, mut spool) = spool(Limits { total: 100, ..tiny() });
+    let (_directory, mut spool) = spool(SpoolLimits { total: 100, ..tiny() });
     let mut reader = spool.reader(0, Mode::Lossless);
     assert!(spool.writer.has_room());
     spool.append(1, Bytes::from(vec![1; 150]));
@@ -250,7 +257,7 @@ fn what_is_read_while_it_is_written_is_what_was_written() {
     const TOTAL: u64 = 64 << 20;
     let byte = |at: u64| ((at * 31) >> 3) as u8;
     let directory = tempfile::tempdir().unwrap();
-    let limits = Limits { total: 4 << 20, ..Limits::default() };
+    let limits = SpoolLimits { total: 4 << 20, ..SpoolLimits::default() };
     let Log { spool, mut writer, .. } = Log::new(limits, directory.path().join("log"));
     std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -302,7 +309,7 @@ fn without_a_disk_the_newest_bytes_are_kept_in_memory() {
 
 #[test]
 fn a_program_that_alternates_with_every_byte_cannot_use_up_memory() {
-    let (_directory, mut spool) = spool(Limits::default());
+    let (_directory, mut spool) = spool(SpoolLimits::default());
     for n in 0..200_000_u32 {
         spool.append(1 + (n % 2) as u8, Bytes::from_static(b"."));
     }
@@ -315,7 +322,7 @@ fn a_program_that_alternates_with_every_byte_cannot_use_up_memory() {
 
 #[test]
 fn one_endless_line_is_searched_by_its_beginning() {
-    let (_directory, mut spool) = spool(Limits::default());
+    let (_directory, mut spool) = spool(SpoolLimits::default());
     for n in 0..40 {
         let filler = if n == 0 { b"needle".to_vec() } else { vec![b'.'; 100_000] };
         spool.append(1, Bytes::from(filler));
@@ -323,46 +330,46 @@ fn one_endless_line_is_searched_by_its_beginning() {
     let (matches, _) = spool.grep(&Regex::new("^needle").unwrap(), 1, 10, 9999);
     assert!(matches.len() == 1 && matches[0].cut && matches[0].bytes.len() == SHOWN_LINE);
     let found = |from| {
-        let mut search = Search::new(&spool, Regex::new("needle").unwrap(), from);
-        std::iter::repeat_with(|| search.step()).find(|step| *step != Step::More).unwrap()
+        let mut search = LogSearch::new(&spool, Regex::new("needle").unwrap(), from);
+        std::iter::repeat_with(|| search.step()).find(|step| *step != SearchStep::More).unwrap()
     };
-    assert_eq!((found(0), found(1)), (Step::Matched, Step::UpToDate));
+    assert_eq!((found(0), found(1)), (SearchStep::Matched, SearchStep::UpToDate));
 }
 
 const SHOWN_LINE: usize = 2 << 10;
 
 #[test]
 fn a_search_takes_the_middle_of_no_line_for_its_beginning() {
-    let (_directory, mut spool) = spool(Limits::default());
-    let mut search = Search::new(&spool, Regex::new("^[0-9]+ passed").unwrap(), 0);
+    let (_directory, mut spool) = spool(SpoolLimits::default());
+    let mut search = LogSearch::new(&spool, Regex::new("^[0-9]+ passed").unwrap(), 0);
     let mut goes_on = |bytes: &[u8]| {
         spool.append(1, Bytes::copy_from_slice(bytes));
-        std::iter::repeat_with(|| search.step()).find(|step| *step != Step::More).unwrap()
+        std::iter::repeat_with(|| search.step()).find(|step| *step != SearchStep::More).unwrap()
     };
-    assert_eq!(goes_on(&[b'.'; 10_000]), Step::UpToDate);
+    assert_eq!(goes_on(&[b'.'; 10_000]), SearchStep::UpToDate);
     for byte in b"  12 passed, of 40\nrest of it: " {
-        assert_eq!(goes_on(&[*byte]), Step::UpToDate);
+        assert_eq!(goes_on(&[*byte]), SearchStep::UpToDate);
     }
-    assert_eq!(goes_on(b"12 passed\n40 pass"), Step::UpToDate);
-    assert_eq!(goes_on(b"ed"), Step::Matched, "also before its end has come");
+    assert_eq!(goes_on(b"12 passed\n40 pass"), SearchStep::UpToDate);
+    assert_eq!(goes_on(b"ed"), SearchStep::Matched, "also before its end has come");
 }
 
 #[test]
 fn a_search_goes_on_in_a_line_without_an_end() {
-    let (_directory, mut spool) = spool(Limits::default());
+    let (_directory, mut spool) = spool(SpoolLimits::default());
     let searches = ["^100%", "100%"].map(|text| Regex::new(text).unwrap());
-    let mut searches = searches.map(|pattern| Search::new(&spool, pattern, 0));
+    let mut searches = searches.map(|pattern| LogSearch::new(&spool, pattern, 0));
     let mut goes_on = |bytes: &[u8]| {
         spool.append(1, Bytes::copy_from_slice(bytes));
         searches.each_mut().map(|search| {
-            std::iter::repeat_with(|| search.step()).find(|step| *step != Step::More).unwrap()
+            std::iter::repeat_with(|| search.step()).find(|step| *step != SearchStep::More).unwrap()
         })
     };
     for _ in 0..4_000 {
-        assert_eq!(goes_on(b" 99% of 20 files, some time is left\r"), [Step::UpToDate; 2]);
+        assert_eq!(goes_on(b" 99% of 20 files, some time is left\r"), [SearchStep::UpToDate; 2]);
     }
-    assert_eq!(goes_on(b"10"), [Step::UpToDate; 2]);
-    assert_eq!(goes_on(b"0%"), [Step::UpToDate, Step::Matched]);
+    assert_eq!(goes_on(b"10"), [SearchStep::UpToDate; 2]);
+    assert_eq!(goes_on(b"0%"), [SearchStep::UpToDate, SearchStep::Matched]);
 }
 
 #[test]
@@ -387,12 +394,12 @@ fn the_file_stays_until_nobody_will_ask_for_it() {
 
 #[test]
 fn what_is_finished_holds_no_descriptor_and_no_more_memory_than_it_has_bytes() {
-    let (_directory, mut log) = spool(Limits::default());
+    let (_directory, mut log) = spool(SpoolLimits::default());
     log.append(1, Bytes::from(vec![b'x'; 5_000]));
     log.finish();
     assert!(log.memory().is_none() && log.stats().memory == 5_000);
 
-    let (_directory, mut log) = spool(Limits::default());
+    let (_directory, mut log) = spool(SpoolLimits::default());
     let text: Vec<u8> = (0..1 << 20).map(|at: u32| (at / 7) as u8).collect();
     log.append(1, Bytes::from(text.clone()));
     log.finish();
@@ -408,7 +415,7 @@ fn what_is_finished_holds_no_descriptor_and_no_more_memory_than_it_has_bytes() {
 
 #[test]
 fn a_reader_that_was_cut_is_told_what_it_missed_and_nothing_else() {
-    let (_directory, mut spool) = spool(Limits { total: 1 << 20, ..Limits::default() });
+    let (_directory, mut spool) = spool(SpoolLimits { total: 1 << 20, ..SpoolLimits::default() });
     for n in 0..400_u32 {
         spool.append(1 + (n % 2) as u8, Bytes::from(vec![b'\n'; 10_000]));
     }

@@ -23,7 +23,7 @@ const CHUNK: usize = 256 << 10;
 
 /// A part of a log.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Piece {
+pub(crate) struct SpoolPiece {
     /// The offset of its first byte.
     pub(crate) offset: u64,
     /// The number of its first line.
@@ -84,10 +84,10 @@ impl Walk {
 
 impl Spool {
     /// Up to `budget` bytes from `offset` on.
-    pub(crate) fn bytes_from(&self, offset: u64, budget: usize) -> Piece {
+    pub(crate) fn bytes_from(&self, offset: u64, budget: usize) -> SpoolPiece {
         let start = self.stats().start.max(offset);
         let mut walk = Walk::begin(self, |entry| entry.0 <= start);
-        let mut piece: Option<Piece> = None;
+        let mut piece: Option<SpoolPiece> = None;
         while let Some((at, bytes)) = walk.next() {
             let skip =
                 usize::try_from(start.saturating_sub(at)).unwrap_or(usize::MAX).min(bytes.len());
@@ -99,7 +99,7 @@ impl Spool {
             if wanted.is_empty() {
                 continue;
             }
-            let piece = piece.get_or_insert_with(|| Piece {
+            let piece = piece.get_or_insert_with(|| SpoolPiece {
                 offset: at + skip as u64,
                 first_line: walk.line,
                 starts_within: !walk.fresh,
@@ -118,13 +118,13 @@ impl Spool {
         piece
     }
 
-    fn mark_end(&self, piece: &mut Piece) {
+    fn mark_end(&self, piece: &mut SpoolPiece) {
         let more = piece.offset + (piece.bytes.len() as u64) < self.stats().end;
         piece.ends_within = more && piece.bytes.last().is_some_and(|&byte| byte != b'\n');
     }
 
     /// The first `count` lines that are kept, within the budget.
-    pub(crate) fn head(&self, count: u64, budget: usize) -> Piece {
+    pub(crate) fn head(&self, count: u64, budget: usize) -> SpoolPiece {
         let start = self.stats().start;
         let mut piece = self.bytes_from(start, budget);
         keep_lines(&mut piece, count);
@@ -133,7 +133,7 @@ impl Spool {
     }
 
     /// `count` lines from line `first` on, within the budget.
-    pub(crate) fn range(&self, first: u64, count: u64, budget: usize) -> Piece {
+    pub(crate) fn range(&self, first: u64, count: u64, budget: usize) -> SpoolPiece {
         let mut piece = self.bytes_from(self.offset_of_line(first), budget);
         let partial = u64::from(piece.starts_within);
         keep_lines(&mut piece, count.saturating_add(partial));
@@ -142,7 +142,7 @@ impl Spool {
     }
 
     /// The last `count` lines, within the budget: what does not fit is cut at the front.
-    pub(crate) fn tail(&self, count: u64, budget: usize) -> Piece {
+    pub(crate) fn tail(&self, count: u64, budget: usize) -> SpoolPiece {
         let stats = self.stats();
         let first = stats.lines.saturating_sub(count).saturating_add(1);
         let by_lines = self.offset_of_line(first);
@@ -177,8 +177,8 @@ impl Spool {
         budget: usize,
     ) -> (Vec<Match>, Option<u64>) {
         let mut walk = Walk::begin(self, |entry| entry.1 + 1 < first || entry.0 == 0);
-        let mut found = Found { matches: Vec::new(), left: budget, limit };
-        let mut line = Line::default();
+        let mut found = FoundMatches { matches: Vec::new(), left: budget, limit };
+        let mut line = LineStart::default();
         let mut skipping = !walk.fresh;
         while let Some((at, bytes)) = walk.next() {
             let mut at = at;
@@ -213,7 +213,7 @@ impl Spool {
         context: u64,
         budget: usize,
         next: Option<u64>,
-    ) -> (Vec<Piece>, Option<u64>) {
+    ) -> (Vec<SpoolPiece>, Option<u64>) {
         let (mut lines, mut left, mut done) = (Vec::new(), budget, 0);
         for (at, found) in matches.iter().enumerate() {
             let first = found.line.saturating_sub(context).max(done + 1);
@@ -245,14 +245,14 @@ impl Spool {
 
 /// The first bytes of a line.
 #[derive(Default)]
-struct Line {
+struct LineStart {
     offset: u64,
     started: bool,
     bytes: Vec<u8>,
     cut: bool,
 }
 
-impl Line {
+impl LineStart {
     fn extend(&mut self, at: u64, bytes: &[u8]) {
         if !self.started {
             self.offset = at;
@@ -270,15 +270,15 @@ impl Line {
     }
 }
 
-struct Found {
+struct FoundMatches {
     matches: Vec<Match>,
     left: usize,
     limit: usize,
 }
 
-impl Found {
+impl FoundMatches {
     /// Takes the line if it matches. `false` when it does and there is no room for it.
-    fn take(&mut self, pattern: &Regex, number: u64, line: &Line) -> bool {
+    fn take(&mut self, pattern: &Regex, number: u64, line: &LineStart) -> bool {
         if !pattern.is_match(&line.bytes) {
             return true;
         }
@@ -298,13 +298,13 @@ impl Found {
 }
 
 /// Each line of a piece, by its first bytes.
-fn single(piece: &Piece) -> Vec<Piece> {
+fn single(piece: &SpoolPiece) -> Vec<SpoolPiece> {
     let mut lines = Vec::new();
     let (mut offset, mut number) = (piece.offset, piece.first_line);
     for (at, part) in piece.bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
         let line = part.strip_suffix(b"\n").unwrap_or(part);
         let shown = line.get(..SHOWN).unwrap_or(line);
-        lines.push(Piece {
+        lines.push(SpoolPiece {
             offset,
             first_line: number,
             starts_within: piece.starts_within && at == 0,
@@ -317,8 +317,8 @@ fn single(piece: &Piece) -> Vec<Piece> {
     lines
 }
 
-fn empty(offset: u64, first_line: u64, starts_within: bool) -> Piece {
-    Piece { offset, first_line, starts_within, ends_within: false, bytes: Vec::new() }
+fn empty(offset: u64, first_line: u64, starts_within: bool) -> SpoolPiece {
+    SpoolPiece { offset, first_line, starts_within, ends_within: false, bytes: Vec::new() }
 }
 
 fn newlines(bytes: &[u8]) -> u64 {
@@ -326,7 +326,7 @@ fn newlines(bytes: &[u8]) -> u64 {
 }
 
 /// Cuts a piece after so many lines.
-fn keep_lines(piece: &mut Piece, count: u64) {
+fn keep_lines(piece: &mut SpoolPiece, count: u64) {
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     let ends = piece.bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
     let length = match count.checked_sub(1) {

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use rustix::fs::FallocateFlags;
 
-use super::limits::{HOLE, IN_FLIGHT, INDEX_STEP, Limits, Stream, pack};
+use super::limits::{HOLE, IN_FLIGHT, INDEX_STEP, SpoolLimits, Stream, pack};
 use super::memory::{ENTRIES, Marks, Memory, RING, SWITCHES};
 
 /// The writer of a log.
 #[derive(Debug)]
 pub(crate) struct SpoolWriter {
     memory: Arc<Memory>,
-    limits: Limits,
+    limits: SpoolLimits,
     /// Where the file is, once one is needed.
     path: PathBuf,
     file: Option<File>,
@@ -28,7 +28,7 @@ pub(crate) struct SpoolWriter {
 
 impl SpoolWriter {
     /// The writer of an empty log.
-    pub(crate) fn new(memory: Arc<Memory>, limits: Limits, path: PathBuf) -> Self {
+    pub(crate) fn new(memory: Arc<Memory>, limits: SpoolLimits, path: PathBuf) -> Self {
         let mut marks = Marks { whole: 1, ..Marks::default() };
         memory.set_entry(0, (0, 0));
         marks.next_entry = 1;

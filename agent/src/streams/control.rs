@@ -4,7 +4,7 @@ use farwire_link::inner::sealed::{Reader, Writer};
 use farwire_protocol::conversation::{End, message, read};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::frame::Kind as FrameKind;
-use farwire_protocol::streams::control::{Answer, Ask, Call, Facts, Job, Jobs, List, Reply};
+use farwire_protocol::streams::control::{Answer, Ask, Call, Facts, Job, JobFilter, Jobs, Reply};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
@@ -64,7 +64,7 @@ where
 async fn draw(context: &Context, ask: Option<&Ask>) {
     let jobs = &context.services.jobs;
     let found = match ask {
-        Some(Ask::List(List { after, running })) => {
+        Some(Ask::List(JobFilter { after, running })) => {
             jobs.list(&context.asker, *after, running.unwrap_or(false), PAGE).0
         }
         Some(Ask::Inspect(id)) => {
@@ -102,7 +102,7 @@ async fn answer(context: &Context, ask: Option<Ask>) -> Result<Answer, Failure> 
     match ask {
         Some(Ask::Ping | Ask::Close) => Ok(Answer::Done),
         Some(Ask::Stop(stop)) => jobs.stop(&context.asker, &stop).map(Answer::Stopped),
-        Some(Ask::List(List { after, running })) => {
+        Some(Ask::List(JobFilter { after, running })) => {
             let (found, more) = jobs.list(&context.asker, after, running.unwrap_or(false), PAGE);
             let shown = found.iter().map(|job| job.show(&context.asker.who, false));
             Ok(Answer::Jobs(page(shown, more)))

@@ -8,7 +8,7 @@ use regex::bytes::{Regex, RegexBuilder};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-use crate::spool::{Search, Spool, Step};
+use crate::spool::{LogSearch, SearchStep, Spool};
 
 /// A regular expression takes at most so much memory.
 const SIZE: usize = 1 << 20;
@@ -36,7 +36,7 @@ pub(super) fn expression(text: &str) -> Result<Regex, Failure> {
 #[derive(Debug)]
 pub(super) struct Awaited {
     spool: Spool,
-    search: Arc<Mutex<Search>>,
+    search: Arc<Mutex<LogSearch>>,
     /// What is before this offset has been looked at.
     looked: u64,
 }
@@ -44,7 +44,7 @@ pub(super) struct Awaited {
 impl Awaited {
     /// Waits for a line that matches, from an offset of the log on.
     pub(super) fn new(spool: &Spool, pattern: Regex, from: u64) -> Self {
-        let search = Arc::new(Mutex::new(Search::new(spool, pattern, from)));
+        let search = Arc::new(Mutex::new(LogSearch::new(spool, pattern, from)));
         Self { spool: spool.clone(), search, looked: from }
     }
 
@@ -57,11 +57,11 @@ impl Awaited {
                 search.lock().expect("nothing panics while it is held").step()
             });
             match looked.await {
-                Ok(Step::Matched) => return true,
-                Ok(Step::More) if Instant::now() < deadline + LATE => {}
-                Ok(Step::More) => return false,
+                Ok(SearchStep::Matched) => return true,
+                Ok(SearchStep::More) if Instant::now() < deadline + LATE => {}
+                Ok(SearchStep::More) => return false,
                 // It dies only with the agent.
-                Ok(Step::UpToDate) | Err(_) => self.looked = end,
+                Ok(SearchStep::UpToDate) | Err(_) => self.looked = end,
             }
         }
         false

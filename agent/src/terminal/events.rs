@@ -105,13 +105,13 @@ impl Event {
 /// The events of one session.
 #[derive(Debug)]
 pub(crate) struct Events {
-    inner: Mutex<Inner>,
+    inner: Mutex<EventLog>,
     /// How many there are that are told.
     count: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct EventLog {
     kept: VecDeque<Event>,
     /// Total bytes of typed text in `kept`.
     text: usize,
@@ -141,7 +141,7 @@ impl Default for Events {
 }
 
 impl Events {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, EventLog> {
         self.inner.lock().expect("nothing panics while it is held")
     }
 
@@ -203,7 +203,7 @@ impl Events {
         self.tell(&inner);
     }
 
-    fn tell(&self, inner: &Inner) {
+    fn tell(&self, inner: &EventLog) {
         let told = inner.kept.back().map_or(0, |event| event.number);
         self.count.send_if_modified(|count| told > std::mem::replace(count, told.max(*count)));
     }
@@ -254,7 +254,7 @@ impl Events {
     }
 }
 
-impl Inner {
+impl EventLog {
     fn event(&mut self, when: When, actor: Option<Principal>, what: What) -> Event {
         self.last += 1;
         let actor = actor.map(|actor| self.shared(actor));

@@ -66,7 +66,7 @@ pub(crate) enum Phase {
 
 /// A command.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Command {
+pub(crate) struct ShellCommand {
     /// Counted from 1.
     pub(crate) number: u64,
     pub(crate) text: Option<String>,
@@ -84,7 +84,7 @@ pub(crate) struct Command {
 
 /// What was found in a piece of the log.
 #[derive(Debug, Default, Eq, PartialEq)]
-pub(crate) struct Found {
+pub(crate) struct MarkScan {
     /// The shell has said something.
     pub(crate) changed: bool,
     /// What programs ask, and the offset after it.
@@ -92,7 +92,7 @@ pub(crate) struct Found {
 }
 
 #[derive(Debug, Default)]
-enum State {
+enum MarksState {
     #[default]
     Ground,
     Escape,
@@ -109,12 +109,12 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct Marks {
     nonce: Option<String>,
-    state: State,
+    state: MarksState,
     /// Where the sequence that is being read began.
     began: u64,
     phase: Phase,
     seen: bool,
-    commands: VecDeque<Command>,
+    commands: VecDeque<ShellCommand>,
     count: u64,
     /// The number that the shell gave to the last command, if it counts them.
     number: Option<u64>,
@@ -131,7 +131,7 @@ impl Marks {
     pub(crate) fn new(nonce: Option<&str>) -> Self {
         Self {
             nonce: nonce.map(str::to_owned),
-            state: State::Ground,
+            state: MarksState::Ground,
             began: 0,
             phase: Phase::Unknown,
             seen: false,
@@ -178,23 +178,23 @@ impl Marks {
     }
 
     /// Commands, oldest first.
-    pub(crate) fn commands(&self) -> impl DoubleEndedIterator<Item = &Command> {
+    pub(crate) fn commands(&self) -> impl DoubleEndedIterator<Item = &ShellCommand> {
         self.commands.iter()
     }
 
     /// Bytes were lost: what was half read is none.
     pub(crate) fn gap(&mut self) {
-        self.state = State::Ground;
+        self.state = MarksState::Ground;
     }
 
     /// Reads the bytes from `offset` on. Before `seen` they are old: an earlier agent has read
     /// them, and nobody knows when they came.
-    pub(crate) fn read(&mut self, offset: u64, bytes: &[u8], seen: u64) -> Found {
+    pub(crate) fn read(&mut self, offset: u64, bytes: &[u8], seen: u64) -> MarkScan {
         self.old_until = seen;
-        let mut found = Found::default();
+        let mut found = MarkScan::default();
         let mut at = 0;
         while at < bytes.len() {
-            if let State::Ground = self.state {
+            if let MarksState::Ground = self.state {
                 let rest = bytes.get(at..).unwrap_or_default();
                 let Some(escape) = memchr::memchr(0x1b, rest) else { break };
                 at += escape;
@@ -203,7 +203,7 @@ impl Marks {
                     continue;
                 }
                 self.began = offset + at as u64;
-                self.state = State::Escape;
+                self.state = MarksState::Escape;
                 at += 1;
                 continue;
             }
@@ -215,59 +215,59 @@ impl Marks {
     }
 
     /// Takes one byte of a sequence; `next` is the offset after it.
-    fn step(&mut self, byte: u8, next: u64, found: &mut Found) {
+    fn step(&mut self, byte: u8, next: u64, found: &mut MarkScan) {
         self.state = match (std::mem::take(&mut self.state), byte) {
             // CAN and SUB break any sequence off.
-            (_, 0x18 | 0x1a) | (State::Ground, _) => State::Ground,
-            (State::OscEscape(text), b'\\') => {
+            (_, 0x18 | 0x1a) | (MarksState::Ground, _) => MarksState::Ground,
+            (MarksState::OscEscape(text), b'\\') => {
                 self.end(&text, next, found);
-                State::Ground
+                MarksState::Ground
             }
-            (State::TextEscape, b'\\') => State::Ground,
-            (State::Osc(text), 0x1b) => State::OscEscape(text),
-            (State::Text, 0x1b) => State::TextEscape,
+            (MarksState::TextEscape, b'\\') => MarksState::Ground,
+            (MarksState::Osc(text), 0x1b) => MarksState::OscEscape(text),
+            (MarksState::Text, 0x1b) => MarksState::TextEscape,
             // What is not a backslash makes it another sequence.
-            (State::Escape | State::OscEscape(_) | State::TextEscape, byte) => {
+            (MarksState::Escape | MarksState::OscEscape(_) | MarksState::TextEscape, byte) => {
                 if !matches!(byte, b']' | b'[' | 0x1b) || self.began + 1 != next {
                     // Where it began matters to marks alone, and they begin here.
                     self.began = next.saturating_sub(2);
                 }
                 match byte {
-                    0x1b => State::Escape,
-                    b'[' => State::Csi(Vec::new()),
-                    b']' => State::Osc(Vec::new()),
-                    b'P' | b'X' | b'^' | b'_' => State::Text,
-                    _ => State::Ground,
+                    0x1b => MarksState::Escape,
+                    b'[' => MarksState::Csi(Vec::new()),
+                    b']' => MarksState::Osc(Vec::new()),
+                    b'P' | b'X' | b'^' | b'_' => MarksState::Text,
+                    _ => MarksState::Ground,
                 }
             }
-            (State::Csi(_), 0x1b) => State::Escape,
-            (State::Csi(text), 0x40..=0x7e) => {
+            (MarksState::Csi(_), 0x1b) => MarksState::Escape,
+            (MarksState::Csi(text), 0x40..=0x7e) => {
                 found.queries.extend(query(&text, byte).map(|query| (next, query)));
-                State::Ground
+                MarksState::Ground
             }
-            (State::Csi(text), _) if text.len() > 64 => State::Ground,
-            (State::Csi(mut text), 0x20..=0x3f) => {
+            (MarksState::Csi(text), _) if text.len() > 64 => MarksState::Ground,
+            (MarksState::Csi(mut text), 0x20..=0x3f) => {
                 text.push(byte);
-                State::Csi(text)
+                MarksState::Csi(text)
             }
-            (State::Csi(text), _) => State::Csi(text),
-            (State::Osc(text), 0x07) => {
+            (MarksState::Csi(text), _) => MarksState::Csi(text),
+            (MarksState::Osc(text), 0x07) => {
                 self.end(&text, next, found);
-                State::Ground
+                MarksState::Ground
             }
             // The rest of one that is too long is passed over, as any string is.
-            (State::Osc(text), _) if text.len() >= LONGEST => State::Text,
-            (State::Osc(mut text), _) => {
+            (MarksState::Osc(text), _) if text.len() >= LONGEST => MarksState::Text,
+            (MarksState::Osc(mut text), _) => {
                 text.push(byte);
-                State::Osc(text)
+                MarksState::Osc(text)
             }
-            (State::Text, 0x07) => State::Ground,
-            (State::Text, _) => State::Text,
+            (MarksState::Text, 0x07) => MarksState::Ground,
+            (MarksState::Text, _) => MarksState::Text,
         };
     }
 
     /// An OSC has come to its end.
-    fn end(&mut self, text: &[u8], next: u64, found: &mut Found) {
+    fn end(&mut self, text: &[u8], next: u64, found: &mut MarkScan) {
         let Some(nonce) = &self.nonce else { return };
         let mut parts = text.splitn(4, |byte| *byte == b';');
         let (Some(b"133"), Some(what), Some(other)) = (parts.next(), parts.next(), parts.next())
@@ -316,7 +316,16 @@ impl Marks {
             let text = self.text.take();
             let (number, began) = (self.count, self.time(start));
             let (ended, exit, end, cwd) = (None, None, None, self.cwd.take());
-            self.commands.push_back(Command { number, text, began, ended, exit, start, end, cwd });
+            self.commands.push_back(ShellCommand {
+                number,
+                text,
+                began,
+                ended,
+                exit,
+                start,
+                end,
+                cwd,
+            });
             if self.commands.len() > COMMANDS {
                 self.commands.pop_front();
             }
@@ -357,7 +366,7 @@ impl Marks {
     }
 }
 
-impl Command {
+impl ShellCommand {
     /// How long it took, or has taken, if that is known.
     pub(crate) fn duration(&self) -> Option<Duration> {
         let until = if self.end.is_some() { self.ended? } else { boottime() };

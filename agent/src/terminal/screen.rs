@@ -63,14 +63,14 @@ pub(crate) struct Screen {
     /// What was done to the terminal besides drawing.
     modes: Modes,
     /// What is asked often, and needs no grid to be answered.
-    facts: Facts,
+    facts: ScreenState,
     title: Option<String>,
     looked: Instant,
 }
 
 /// What is known of a screen without its cells.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Facts {
+pub(crate) struct ScreenState {
     /// Row and column, from 0.
     cursor: (u16, u16),
     /// Whether a program has the screen to itself.
@@ -83,20 +83,20 @@ pub(crate) struct Facts {
 
 /// What was seen of a screen.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct ScreenSummary {
     /// Everything before this offset of the log had been drawn.
     pub(crate) offset: u64,
     /// Whether there were cells.
     pub(crate) drawn: bool,
     /// What was known of it.
-    pub(crate) facts: Facts,
+    pub(crate) facts: ScreenState,
     /// What the terminal called itself.
     pub(crate) title: Option<String>,
     /// What a program wants the terminal to report by itself.
     pub(crate) reports: Reports,
 }
 
-impl Facts {
+impl ScreenState {
     fn of(screen: &vt100::Screen) -> Self {
         Self {
             cursor: screen.cursor_position(),
@@ -395,8 +395,8 @@ impl Screen {
         self.away.clear();
     }
 
-    fn facts(&self) -> Facts {
-        self.grid.as_ref().map_or(self.facts, |grid| Facts::of(grid.screen()))
+    fn facts(&self) -> ScreenState {
+        self.grid.as_ref().map_or(self.facts, |grid| ScreenState::of(grid.screen()))
     }
 
     fn grid(&mut self) -> &mut Grid {
@@ -405,8 +405,8 @@ impl Screen {
     }
 
     /// What is seen of it without its cells.
-    pub(crate) fn summary(&self) -> Seen {
-        Seen {
+    pub(crate) fn summary(&self) -> ScreenSummary {
+        ScreenSummary {
             offset: self.at,
             drawn: self.grid.is_some(),
             facts: self.facts(),
@@ -425,7 +425,7 @@ impl Screen {
         {
             self.away = drawing(grid.screen(), &self.modes, None);
             self.away.extend_from_slice(&grid.begun);
-            self.facts = Facts::of(grid.screen());
+            self.facts = ScreenState::of(grid.screen());
             drop(grid);
             memory::freed(self.cells() * CELL);
         }

@@ -13,13 +13,13 @@ use crate::os::clock::boottime;
 
 /// The turn of one exchange: until it is dropped no other exchange types.
 #[derive(Debug)]
-pub(crate) struct Turn {
+pub(crate) struct ExchangeTurn {
     terminal: Arc<Terminal>,
     pub(crate) request: Nonce,
     number: u64,
 }
 
-impl Drop for Turn {
+impl Drop for ExchangeTurn {
     fn drop(&mut self) {
         self.terminal.typing().arbiter.turns.end(self.request, self.number);
         self.terminal.tell_turns();
@@ -27,12 +27,12 @@ impl Drop for Turn {
 }
 
 /// A place in the line.
-struct Place<'a> {
+struct TurnPlace<'a> {
     terminal: &'a Terminal,
     number: u64,
 }
 
-impl Drop for Place<'_> {
+impl Drop for TurnPlace<'_> {
     fn drop(&mut self) {
         // Whoever has its turn has left the line already.
         self.terminal.typing().arbiter.turns.leave(self.number);
@@ -51,17 +51,17 @@ impl Terminal {
         who: &Principal,
         request: Nonce,
         until: Instant,
-    ) -> Result<Turn, Failure> {
+    ) -> Result<ExchangeTurn, Failure> {
         let number = self.typing().arbiter.turns.wait(request, who).ok_or_else(|| {
             Failure::new(Kind::TerminalBusy, "too many others wait to type into this session")
         })?;
-        let place = Place { terminal: self, number };
+        let place = TurnPlace { terminal: self, number };
         let mut changed = self.turns_changed();
         loop {
             changed.mark_unchanged();
             if self.typing().arbiter.turns.take(number, self.program.spool.end(), boottime()) {
                 drop(place);
-                return Ok(Turn { terminal: self.clone(), request, number });
+                return Ok(ExchangeTurn { terminal: self.clone(), request, number });
             }
             if timeout_at(until, changed.changed()).await.is_err() {
                 return Err(self.busy_with());

@@ -20,7 +20,7 @@ use super::{Terminal, doing, lock};
 use crate::gate::principal::Principal;
 use crate::os::clock::boottime;
 use crate::os::pty;
-use crate::spool::{Memory, Place};
+use crate::spool::{Memory, TypistSlot};
 
 /// What came of typing.
 #[derive(Debug, Default)]
@@ -43,11 +43,11 @@ pub(crate) struct Keys<'a> {
     /// is noted nowhere.
     pub(crate) report: bool,
     /// Where it is counted what was passed on, with each write.
-    pub(crate) count: Option<(&'a Memory, Place)>,
+    pub(crate) count: Option<(&'a Memory, TypistSlot)>,
 }
 
 /// What one attempt came to.
-enum Step {
+enum TypingStep {
     Took(usize),
     /// It has to wait for the program.
     Full,
@@ -74,27 +74,27 @@ impl Terminal {
                 return typed;
             }
             match self.step(who, Keys { bytes: rest, ..keys }) {
-                Step::Took(bytes) => {
+                TypingStep::Took(bytes) => {
                     typed.taken += bytes;
                     continue;
                 }
-                Step::Refused(refusal) => {
+                TypingStep::Refused(refusal) => {
                     self.events.note_refused(self.now(), who, rest.len());
                     typed.refused = Some(refusal);
                     return typed;
                 }
                 // Whoever wants no more gets none, and that is no error.
-                Step::Gone => {
+                TypingStep::Gone => {
                     self.program.count_passed(rest.len());
                     typed.taken = keys.bytes.len();
                     return typed;
                 }
-                Step::Full | Step::Early(_) if changed.is_none() => {
+                TypingStep::Full | TypingStep::Early(_) if changed.is_none() => {
                     // Whatever changes from now on wakes us; what changed before is seen at once.
                     changed = Some(self.rights_changed());
                     continue;
                 }
-                Step::Full => {
+                TypingStep::Full => {
                     let Some(master) = self.program.master() else { continue };
                     let wait = async {
                         tokio::select! {
@@ -106,7 +106,7 @@ impl Terminal {
                         return typed;
                     }
                 }
-                Step::Early(when) => {
+                TypingStep::Early(when) => {
                     let wait = async {
                         tokio::select! {
                             () = sleep(when.saturating_sub(boottime())) => {}
@@ -130,8 +130,8 @@ impl Terminal {
         self.events.note_refused(self.now(), who, input.iter().map(length).sum());
     }
 
-    fn step(&self, who: &Principal, keys: Keys<'_>) -> Step {
-        let Some(master) = self.program.master() else { return Step::Gone };
+    fn step(&self, who: &Principal, keys: Keys<'_>) -> TypingStep {
+        let Some(master) = self.program.master() else { return TypingStep::Gone };
         let shown = !keys.secret && self.shows();
         let now = boottime();
         let mut typing = lock(&self.typing);
@@ -143,10 +143,10 @@ impl Terminal {
         if let Err(refusal) = may {
             drop(typing);
             if keys.report {
-                return Step::Took(keys.bytes.len());
+                return TypingStep::Took(keys.bytes.len());
             }
             self.settle(None);
-            return Step::Refused(refusal);
+            return TypingStep::Refused(refusal);
         }
         if !keys.report && typing.arbiter.turns.interrupt(who, self.program.spool.end()) {
             self.tell_turns();
@@ -158,7 +158,7 @@ impl Terminal {
         };
         let bytes = keys.bytes.get(..room).unwrap_or(keys.bytes);
         if bytes.is_empty() {
-            return Step::Early(typing.pace.next());
+            return TypingStep::Early(typing.pace.next());
         }
         let before = self.program.spool.end();
         match master.try_write(bytes) {
@@ -182,13 +182,13 @@ impl Terminal {
                     self.busy(now);
                     self.events.note_typed(self.now(), who, bytes, shown);
                 }
-                Step::Took(taken)
+                TypingStep::Took(taken)
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Step::Full,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => TypingStep::Full,
             Err(_) => {
                 drop(typing);
                 self.program.close_input();
-                Step::Gone
+                TypingStep::Gone
             }
         }
     }

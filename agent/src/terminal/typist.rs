@@ -7,14 +7,14 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 
 use super::{Terminal, lock};
-use crate::spool::{Memory, Place};
+use crate::spool::{Memory, TypistSlot};
 
 /// A place in the memory of a log that nobody else gets as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Typist {
     terminal: Arc<Terminal>,
     memory: Arc<Memory>,
-    place: Place,
+    place: TypistSlot,
 }
 
 impl Terminal {
@@ -55,7 +55,7 @@ impl Typist {
     }
 
     /// Where whoever passes them on counts.
-    pub(crate) fn count(&self) -> (&Memory, Place) {
+    pub(crate) fn count(&self) -> (&Memory, TypistSlot) {
         (&self.memory, self.place)
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::screen::{Effort, FLOOD, Screen, Seen};
+use super::screen::{Effort, FLOOD, Screen, ScreenSummary};
 use super::{Terminal, lock};
 use crate::os::pty::{self, Size};
 use crate::spool::Spool;
@@ -40,7 +40,7 @@ const SIZES: usize = 16;
 #[derive(Debug)]
 pub(super) struct View {
     screen: Mutex<Screen>,
-    seen: Mutex<Seen>,
+    seen: Mutex<ScreenSummary>,
     /// What was said last took too long to draw.
     slow: AtomicBool,
     /// Sizes that the terminal was given, and where the log ended then. Whoever draws so far gives
@@ -183,7 +183,7 @@ impl Terminal {
 
     /// What is known of the screen without waiting for it: as it is now if little was said since,
     /// and otherwise as it was seen last. Whoever can wait has it [drawn](Self::draw) before.
-    pub(crate) fn summary(&self) -> Seen {
+    pub(crate) fn summary(&self) -> ScreenSummary {
         self.view.at_once(&self.program.spool);
         lock(&self.view.seen).clone()
     }

@@ -11,7 +11,7 @@ use farwire_protocol::header::Class;
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::Kind as StreamKind;
 use farwire_protocol::streams::control::{
-    Answer, Ask, Call, Facts, Job, List, Reply, Stop, Stopped,
+    Answer, Ask, Call, Facts, Job, JobFilter, Reply, Stop, Stopped,
 };
 use tokio::time::{sleep, timeout};
 
@@ -152,7 +152,7 @@ pub async fn jobs(client: &Client, server: &Server, running: bool) -> Result<Vec
     let mut all: Vec<Job> = Vec::new();
     loop {
         let after = all.last().map(|job| job.job);
-        let list = List { after, running: Some(running) };
+        let list = JobFilter { after, running: Some(running) };
         let Answer::Jobs(page) = ask(client, server, Ask::List(list)).await? else {
             return unexpected();
         };

@@ -37,7 +37,7 @@ impl Audit {
     }
 
     /// Logs one question.
-    pub(super) fn note(&self, line: &Line<'_>) {
+    pub(super) fn note(&self, line: &AuditLine<'_>) {
         let mut pipe = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Without an agent there is nobody to answer either.
         let _ = pipe.write_all(line.text().as_bytes());
@@ -46,7 +46,7 @@ impl Audit {
 
 /// A line of the log.
 #[derive(Clone, Debug, Default)]
-pub struct Line<'a> {
+pub struct AuditLine<'a> {
     /// Device, surface and client.
     pub who: &'a str,
     /// The verb.
@@ -63,7 +63,7 @@ pub struct Line<'a> {
     pub failure: Option<Kind>,
 }
 
-impl<'a> Line<'a> {
+impl<'a> AuditLine<'a> {
     /// The line of a question, without its result.
     pub(super) fn of(ask: &'a Ask) -> Self {
         let (verb, paths) = what(ask);
@@ -171,7 +171,7 @@ mod tests {
     fn a_line_says_who_did_what_and_is_one_line_whatever_the_name() {
         let ask = Ask::Stat(Blob(b"a\n\"b\\\xff\xc3\xa9".to_vec()));
         let failure = Some(Kind::NoSuchFile);
-        let line = Line { who: "laptop/human", below: b"sub", failure, ..Line::of(&ask) };
+        let line = AuditLine { who: "laptop/human", below: b"sub", failure, ..AuditLine::of(&ask) };
         assert_eq!(
             line.text(),
             "{\"who\":\"laptop/human\",\"verb\":\"stat\",\"below\":\"sub\",\
@@ -187,7 +187,7 @@ mod tests {
         };
         let (method, target) = ("MOVE".to_owned(), "/w/a".to_owned());
         let ask = Ask::Http(Http { method, target, headers: vec![header] });
-        let line = Line { status: Some(403), ..Line::of(&ask) }.text();
+        let line = AuditLine { status: Some(403), ..AuditLine::of(&ask) }.text();
         assert!(line.ends_with(
             "\"verb\":\"http MOVE\",\"paths\":[\"/w/a\",\"/w/b\"],\"status\":403,\"result\":\"refused\"}\n"
         ), "{line}");
@@ -197,7 +197,8 @@ mod tests {
     fn a_line_is_bounded_whatever_stands_in_it() {
         let long = "\u{1f600}".repeat(4_096);
         let paths = vec![long.as_bytes(); 1_000];
-        let line = Line { who: &long, below: long.as_bytes(), paths, ..Line::default() }.text();
+        let line =
+            AuditLine { who: &long, below: long.as_bytes(), paths, ..AuditLine::default() }.text();
         assert!(line.len() <= LONGEST && line.contains("\"more\":998,"), "{}", line.len());
     }
 }

@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use super::RootState;
-use super::audit::{Audit, Line, PATHS};
+use super::audit::{Audit, AuditLine, PATHS};
 use super::message::Serve;
 use super::packet::{self, CONTENT, DATA, END, FILE, FilePart, MESSAGE, PACKET, PART};
 use crate::dav::Dav;
@@ -188,7 +188,7 @@ impl Stream {
             let failure =
                 Failure::new(Kind::ProtocolViolation, "content without a question, or no message");
             let verb = "unknown".to_owned();
-            self.note(Line { verb, failure: Some(failure.kind), ..Line::default() });
+            self.note(AuditLine { verb, failure: Some(failure.kind), ..AuditLine::default() });
             // An answer that is ready goes first: it would be taken for a refusal. Whoever has gone
             // needs neither.
             let _ = self.flush();
@@ -198,7 +198,7 @@ impl Stream {
         // The agent closes streams when a device is removed. Questions from before that are not
         // begun.
         if self.is_left() {
-            self.note(Line { failure: Some(Kind::Cancelled), ..Line::of(&ask) });
+            self.note(AuditLine { failure: Some(Kind::Cancelled), ..AuditLine::of(&ask) });
             return Next::Over;
         }
         self.found = AuditDetails::default();
@@ -216,7 +216,7 @@ impl Stream {
                 // answer is lost.
                 let whole = self.content == Content::Whole;
                 let why = if whole { Kind::LinkLost } else { Kind::Cancelled };
-                self.note(Line { failure: Some(why), ..Line::of(&ask) });
+                self.note(AuditLine { failure: Some(why), ..AuditLine::of(&ask) });
                 return Next::Over;
             }
             Err(_) => Done::from_failure(Failure::new(
@@ -229,7 +229,7 @@ impl Stream {
             let _ = self.content();
         }
         let failure = done.failure.as_ref().map(|failure| failure.kind);
-        self.note(Line { failure, ..Line::of(&ask) });
+        self.note(AuditLine { failure, ..AuditLine::of(&ask) });
         let done = ToBridge::Done(Box::new(done));
         let told = self.content != Content::Gone && self.say(&done).is_ok();
         // Answers to several questions are sent together.
@@ -238,13 +238,20 @@ impl Stream {
     }
 
     /// Logs the result of a question.
-    fn note(&self, mut line: Line<'_>) {
+    fn note(&self, mut line: AuditLine<'_>) {
         let Some(audit) = &self.audit else { return };
         let below = self.tree.outer(&Rel::ROOT);
         let found = self.found.paths.iter().map(Rel::as_bytes);
         let paths = line.paths.drain(..).chain(found).collect();
         let (more, status) = (self.found.more, self.found.status);
-        audit.note(&Line { who: &self.who, below: below.as_bytes(), paths, more, status, ..line });
+        audit.note(&AuditLine {
+            who: &self.who,
+            below: below.as_bytes(),
+            paths,
+            more,
+            status,
+            ..line
+        });
     }
 
     fn answer(&mut self, ask: &Ask) -> Result<Done, VerbError> {

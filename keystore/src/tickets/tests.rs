@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use farwire_protocol::cbor::Blob;
-use farwire_protocol::enroll::{self, Answer, Request};
+use farwire_protocol::enroll::{self, EnrollAnswer, Request};
 use farwire_protocol::failure::Kind as Failed;
 use farwire_protocol::id::Kind;
 use zeroize::Zeroizing;
@@ -73,7 +73,7 @@ fn a_ticket_that_was_kept_can_answer_a_request() {
         nonce: Nonce([6; 16]),
     };
     let sent = request.seal(&kept.token).unwrap();
-    let answer = Answer {
+    let answer = EnrollAnswer {
         request: Blob(enroll::blob_hash(&sent).to_vec()),
         agent: agent.id,
         device: Blob(bundle(1, Kind::Device, 1).encode()),
@@ -82,7 +82,7 @@ fn a_ticket_that_was_kept_can_answer_a_request() {
     };
     let key = kept.answer_key().unwrap();
     let response = answer.seal(&kept.token, &kept.delegation, &key).unwrap();
-    Answer::open(&kept.token, &response, &sent, &agent.id).unwrap();
+    EnrollAnswer::open(&kept.token, &response, &sent, &agent.id).unwrap();
 }
 
 #[test]

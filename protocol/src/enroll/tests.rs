@@ -46,8 +46,8 @@ impl Case {
         }
     }
 
-    fn answer(&self, request: &[u8]) -> Answer {
-        Answer {
+    fn answer(&self, request: &[u8]) -> EnrollAnswer {
+        EnrollAnswer {
             request: Blob(blob_hash(request).to_vec()),
             agent: self.agent.id,
             device: Blob(self.device.encode()),
@@ -64,7 +64,7 @@ fn a_request_and_its_answer_arrive() {
     let (request, bundle) = Request::open(&case.token, &sent).unwrap();
     assert_eq!((request, bundle), (case.request(), case.agent.clone()));
     let back = case.answer(&sent).seal(&case.token, &case.delegation, &case.answer_key).unwrap();
-    let (_, device) = Answer::open(&case.token, &back, &sent, &case.agent.id).unwrap();
+    let (_, device) = EnrollAnswer::open(&case.token, &back, &sent, &case.agent.id).unwrap();
     assert_eq!(device, case.device);
 }
 
@@ -74,18 +74,25 @@ fn mail_is_good_for_one_way_one_token_and_one_request() {
     let sent = case.request().seal(&case.token).unwrap();
     let back = case.answer(&sent).seal(&case.token, &case.delegation, &case.answer_key).unwrap();
     let me = &case.agent.id;
-    assert!(Answer::open(&case.token, &sent, &sent, me).is_err(), "a request reflected");
+    assert!(EnrollAnswer::open(&case.token, &sent, &sent, me).is_err(), "a request reflected");
     let other = Token { expires: 10, ..case.token.clone() };
     assert!(
-        Request::open(&other, &sent).is_err() && Answer::open(&other, &back, &sent, me).is_err()
+        Request::open(&other, &sent).is_err()
+            && EnrollAnswer::open(&other, &back, &sent, me).is_err()
     );
     let again = case.request().seal(&case.token).unwrap();
-    assert!(matches!(Answer::open(&case.token, &back, &again, me), Err(BadMail::AnotherRequest)));
-    assert!(Answer::open(&case.token, &back, &sent, &case.device.id).is_err(), "another agent");
+    assert!(matches!(
+        EnrollAnswer::open(&case.token, &back, &again, me),
+        Err(BadMail::AnotherRequest)
+    ));
+    assert!(
+        EnrollAnswer::open(&case.token, &back, &sent, &case.device.id).is_err(),
+        "another agent"
+    );
     for at in [0, SALT, back.len() - 1] {
         let mut bad = back.clone();
         bad[at] ^= 1;
-        assert!(Answer::open(&case.token, &bad, &sent, me).is_err());
+        assert!(EnrollAnswer::open(&case.token, &bad, &sent, me).is_err());
     }
 }
 
@@ -109,7 +116,7 @@ fn a_thief_of_the_token_cannot_answer_in_the_name_of_the_inviter() {
     ] {
         let forged = case.answer(&sent).seal(&case.token, &delegation, key).unwrap();
         assert!(matches!(
-            Answer::open(&case.token, &forged, &sent, &case.agent.id),
+            EnrollAnswer::open(&case.token, &forged, &sent, &case.agent.id),
             Err(BadMail::NotTheInviter)
         ));
     }
@@ -123,6 +130,6 @@ fn any_mail_is_read_without_a_panic() {
         let sealed = seal(&case.token, Way::Request, text).unwrap();
         let _ = Request::open(&case.token, &sealed);
         let sealed = seal(&case.token, Way::Answer, text).unwrap();
-        let _ = Answer::open(&case.token, &sealed, b"", &case.agent.id);
+        let _ = EnrollAnswer::open(&case.token, &sealed, b"", &case.agent.id);
     });
 }

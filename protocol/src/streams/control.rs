@@ -34,7 +34,7 @@ pub enum Ask {
     Stop(#[n(0)] Stop),
     /// Lists jobs.
     #[n(2)]
-    List(#[n(0)] List),
+    List(#[n(0)] JobFilter),
     /// Describes one job.
     #[n(3)]
     Inspect(#[n(0)] Nonce),
@@ -68,7 +68,7 @@ pub struct Stop {
 /// Lists jobs, newest first.
 #[derive(Clone, Copy, Debug, Decode, Encode, Eq, PartialEq)]
 #[cbor(map)]
-pub struct List {
+pub struct JobFilter {
     /// Only jobs older than this one, for the next page.
     #[n(0)]
     pub after: Option<Nonce>,

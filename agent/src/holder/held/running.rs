@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use super::pipes::{Feed, drain, read, readable, ready, writable};
 use super::{Held, Told};
 use crate::holder::Agent;
-use crate::holder::message::{Held as Shown, Report};
+use crate::holder::message::{Held as Shown, HolderReport};
 use crate::os::clock;
 use crate::os::group::census::census;
 use crate::os::thread::on_thread;
@@ -80,7 +80,7 @@ impl Running<'_> {
         let status = self.held.status();
         let stdin: Vec<_> = status.stdin.as_ref().map(OwnedFd::as_fd).into_iter().collect();
         let Shown { job, pid, at, .. } = status.shown;
-        self.agent.report(&Report::Started { job, pid, at }, &stdin);
+        self.agent.report(&HolderReport::Started { job, pid, at }, &stdin);
     }
 
     pub(super) async fn until_exit(&mut self) -> Result<Exit, Failure> {
@@ -220,7 +220,7 @@ impl Running<'_> {
     fn tell(&mut self, before: u64) {
         if self.writer.end() > before && self.held.memory.must_tell() {
             self.announce();
-            self.agent.report(&Report::Grown(self.held.id), &[]);
+            self.agent.report(&HolderReport::Grown(self.held.id), &[]);
         }
     }
 

@@ -13,8 +13,8 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 
 use super::finished::Finished;
-use crate::holder::message::{ABLE, Held, Order, Report, Start, VERSION};
-use crate::jobs::job::{Adopted, Conversations, Job, Plan};
+use crate::holder::message::{ABLE, Held, HolderOrder, HolderReport, Start, VERSION};
+use crate::jobs::job::{Adopted, Conversations, Job, JobPlan};
 use crate::os::packets::{Channel, PACKET, Packet};
 use crate::os::wait::Leader;
 use crate::program::holding::Orders;
@@ -41,7 +41,7 @@ pub(crate) struct Holder {
 
 /// A job that a holder had before we came.
 #[derive(Debug)]
-pub(crate) struct Found {
+pub(crate) struct HeldJob {
     pub(crate) held: Held,
     pub(crate) memory: Arc<Memory>,
     pub(crate) stdin: Option<OwnedFd>,
@@ -79,13 +79,13 @@ impl Holder {
     }
 
     /// Has it start a job of this plan.
-    pub(super) fn start(self: &Arc<Self>, job: &Arc<Job>, plan: &Plan) -> Result<(), Failure> {
+    pub(super) fn start(self: &Arc<Self>, job: &Arc<Job>, plan: &JobPlan) -> Result<(), Failure> {
         let memory = job.spool.memory().ok_or_else(|| {
             Failure::new(Kind::Internal, "the log of a job that has not begun is finished")
         })?;
         let path = Blob(job.spool.path().as_os_str().as_bytes().to_vec());
         let start = Start { path, note: job.note(plan.start.user.uid)?, ..plan.start.clone() };
-        let order = Order::Start(Box::new(start));
+        let order = HolderOrder::Start(Box::new(start));
         let orders: Weak<dyn Orders> = Arc::downgrade(&(self.clone() as Arc<dyn Orders>));
         job.program.assign(orders)?;
         lock(&self.jobs).insert(job.id, job.clone());
@@ -107,32 +107,33 @@ impl Holder {
     }
 
     /// What it says first: who it is, and what it holds.
-    pub(super) async fn introduction(self: &Arc<Self>) -> io::Result<Vec<Found>> {
+    pub(super) async fn introduction(self: &Arc<Self>) -> io::Result<Vec<HeldJob>> {
         let mut buffer = vec![0; PACKET];
         let mut found = Vec::new();
         let mut greeted = false;
         loop {
             let packet = self.channel.receive(&mut buffer).await?;
             let packet = packet.ok_or_else(|| io::Error::other("it has ended"))?;
-            let report = cbor::decode::<Report>(&packet.bytes, PACKET).map_err(io::Error::other)?;
+            let report =
+                cbor::decode::<HolderReport>(&packet.bytes, PACKET).map_err(io::Error::other)?;
             match report {
-                Report::Hello { version: VERSION, able, .. } => {
+                HolderReport::Hello { version: VERSION, able, .. } => {
                     greeted = true;
                     self.old.store(able.unwrap_or(0) < ABLE, Ordering::Relaxed);
                 }
-                Report::Hello { version, build, .. } => {
+                HolderReport::Hello { version, build, .. } => {
                     let text = format!("incompatible_version: it is {build} and speaks {version}");
                     return Err(io::Error::other(text));
                 }
-                Report::Held(held) if greeted => {
+                HolderReport::Held(held) if greeted => {
                     let mut descriptors = packet.descriptors.into_iter();
                     let memory = descriptors.next().map(Memory::open).transpose()?;
                     let memory = memory.ok_or_else(|| io::Error::other("a log without memory"))?;
                     memory.let_go_of_file();
                     let (stdin, holder) = (descriptors.next(), self.clone());
-                    found.push(Found { held, memory, stdin, holder });
+                    found.push(HeldJob { held, memory, stdin, holder });
                 }
-                Report::Ready if greeted => return Ok(found),
+                HolderReport::Ready if greeted => return Ok(found),
                 _ => return Err(io::Error::other("it speaks out of turn")),
             }
         }
@@ -142,38 +143,38 @@ impl Holder {
     pub(super) async fn listen(self: &Arc<Self>) {
         let mut buffer = vec![0; PACKET];
         while let Ok(Some(packet)) = self.channel.receive(&mut buffer).await {
-            match cbor::decode::<Report>(&packet.bytes, PACKET) {
+            match cbor::decode::<HolderReport>(&packet.bytes, PACKET) {
                 Ok(report) => self.hear(report, packet),
                 Err(error) => tracing::warn!(%error, "a message of a holder is malformed"),
             }
         }
     }
 
-    fn hear(self: &Arc<Self>, report: Report, packet: Packet) {
+    fn hear(self: &Arc<Self>, report: HolderReport, packet: Packet) {
         let find = |id: Nonce| lock(&self.jobs).get(&id).cloned();
         match report {
-            Report::Hello { .. } | Report::Held(_) | Report::Ready => {}
-            Report::Started { job, pid, at } => {
+            HolderReport::Hello { .. } | HolderReport::Held(_) | HolderReport::Ready => {}
+            HolderReport::Started { job, pid, at } => {
                 if let Some(job) = find(job) {
                     job.program.set_started(pid, at, packet.descriptors.into_iter().next());
                 }
             }
-            Report::Grown(job) => {
+            HolderReport::Grown(job) => {
                 if let Some(job) = find(job) {
                     job.spool.poke();
                 }
             }
-            Report::Failed { job, failure } => {
+            HolderReport::Failed { job, failure } => {
                 if let Some(job) = find(job) {
                     job.program.set_failed(failure);
                 }
             }
-            Report::Ended { job, end } => {
+            HolderReport::Ended { job, end } => {
                 if let Some(job) = find(job) {
                     job.program.set_ended(&end);
                 }
             }
-            Report::Finished(id) => self.finish(id),
+            HolderReport::Finished(id) => self.finish(id),
         }
     }
 
@@ -215,11 +216,11 @@ impl Holder {
 }
 
 impl Orders for Holder {
-    fn order(&self, order: &Order) -> Result<(), Failure> {
+    fn order(&self, order: &HolderOrder) -> Result<(), Failure> {
         let bytes = cbor::encode(order);
         let sent = match order {
             // One for each job is enough, and each has to arrive.
-            Order::CloseInput(_) | Order::Unblock(_) | Order::Forget(_) => {
+            HolderOrder::CloseInput(_) | HolderOrder::Unblock(_) | HolderOrder::Forget(_) => {
                 self.channel.send_once(bytes)
             }
             _ => self.channel.send(bytes, &[]),
@@ -235,7 +236,7 @@ impl Orders for Holder {
     }
 }
 
-impl Found {
+impl HeldJob {
     /// Takes the job over, whose output is in a file at `path` where it is much. Returns the
     /// conversations about it, too.
     pub(crate) fn adopt(self, path: PathBuf) -> Result<(Arc<Job>, Conversations), Failure> {

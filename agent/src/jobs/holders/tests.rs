@@ -6,7 +6,7 @@ use farwire_protocol::cbor;
 use farwire_protocol::id::Nonce;
 
 use super::*;
-use crate::holder::message::{ABLE, Report, VERSION};
+use crate::holder::message::{ABLE, HolderReport, VERSION};
 
 /// Nobody asks for a new one here.
 fn none(_: &Path, _: OwnedFd) -> Result<Option<Leader>, Failure> {
@@ -46,12 +46,12 @@ async fn adopted(said: Vec<Vec<u8>>) -> (Adopted, bool) {
 }
 
 fn hello(version: u32) -> Vec<u8> {
-    cbor::encode(&Report::Hello { version, build: "other".to_owned(), able: Some(ABLE) })
+    cbor::encode(&HolderReport::Hello { version, build: "other".to_owned(), able: Some(ABLE) })
 }
 
 #[tokio::test]
 async fn one_of_another_version_is_left_alone_with_all_that_it_holds() {
-    let ready = cbor::encode(&Report::Ready);
+    let ready = cbor::encode(&HolderReport::Ready);
     let (found, there) = adopted(vec![hello(VERSION + 1), ready.clone()]).await;
     assert!(found.left_alone && found.jobs.is_empty() && there);
     let (found, _) = adopted(vec![hello(VERSION), ready]).await;
@@ -62,8 +62,8 @@ async fn one_of_another_version_is_left_alone_with_all_that_it_holds() {
 async fn one_that_makes_no_sense_is_left_alone() {
     for said in [
         vec![b"\xff\xff".to_vec()],
-        vec![cbor::encode(&Report::Ready)],
-        vec![hello(VERSION), cbor::encode(&Report::Grown(Nonce([1; 16])))],
+        vec![cbor::encode(&HolderReport::Ready)],
+        vec![hello(VERSION), cbor::encode(&HolderReport::Grown(Nonce([1; 16])))],
     ] {
         let (found, there) = adopted(said.clone()).await;
         assert!(found.left_alone && found.jobs.is_empty() && there, "{said:?}");

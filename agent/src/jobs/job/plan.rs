@@ -12,7 +12,7 @@ use farwire_protocol::streams::run::{self, INPUT_LIMIT, Program};
 use farwire_protocol::streams::session::{self, TypingRule};
 
 use crate::holder::message::{self as holder, Start};
-use crate::os::environment::{self, Run, Variable};
+use crate::os::environment::{self, RunContext, Variable};
 use crate::os::pty::Size;
 use crate::os::shell as line;
 use crate::os::user::User;
@@ -25,7 +25,7 @@ const SHOWN: usize = 200;
 
 /// What a job is going to do.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub(crate) struct JobPlan {
     /// What its holder is told, but for the place of its output.
     pub(crate) start: Start,
     /// The login name of the user as whom it runs.
@@ -37,14 +37,14 @@ pub(crate) struct Plan {
 }
 
 /// What is asked for, of either kind.
-struct Asked<'a> {
+struct StartOptions<'a> {
     request: Nonce,
     cwd: Option<&'a Blob>,
     env: Option<&'a Vec<run::Variable>>,
     timeout_ms: Option<u64>,
 }
 
-impl Plan {
+impl JobPlan {
     /// Checks what can be checked of a run without starting anything.
     pub(crate) fn run(asked: &run::Start, user: User) -> Result<Self, Failure> {
         let input = asked.input.clone();
@@ -53,13 +53,14 @@ impl Plan {
         }
         let login = asked.login.unwrap_or(false);
         let (argv, shown) = program(&asked.program, &user, login)?;
-        let common = Asked {
+        let common = StartOptions {
             request: asked.request,
             cwd: asked.cwd.as_ref(),
             env: asked.env.as_ref(),
             timeout_ms: asked.timeout_ms,
         };
-        let kind = Run { user: &user, login, terminal: false, mark: &asked.request.to_string() };
+        let kind =
+            RunContext { user: &user, login, terminal: false, mark: &asked.request.to_string() };
         let mut plan = Self::common(&common, kind, argv, &shown, Vec::new())?;
         plan.start.piped = input.is_some() || asked.stdin.unwrap_or(false);
         plan.start.input = input;
@@ -100,14 +101,14 @@ impl Plan {
                 (shell, shown.unwrap_or_default())
             }
         };
-        let common = Asked {
+        let common = StartOptions {
             request: asked.request,
             cwd: asked.cwd.as_ref(),
             env: asked.env.as_ref(),
             timeout_ms: asked.timeout_ms,
         };
         let mark = asked.request.to_string();
-        let kind = Run { user: &user, login: true, terminal: true, mark: &mark };
+        let kind = RunContext { user: &user, login: true, terminal: true, mark: &mark };
         let mut plan = Self::common(&common, kind, shell.argv, &shown, shell.env)?;
         let size = Size::new(asked.size.cols, asked.size.rows);
         plan.start.terminal = Some(holder::Size { cols: size.cols, rows: size.rows });
@@ -127,8 +128,8 @@ impl Plan {
     }
 
     fn common(
-        asked: &Asked<'_>,
-        run: Run<'_>,
+        asked: &StartOptions<'_>,
+        run: RunContext<'_>,
         argv: Vec<OsString>,
         shown: &str,
         more: Vec<Variable>,

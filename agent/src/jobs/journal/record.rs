@@ -24,7 +24,7 @@ const LINE: usize = 256;
 
 /// What a file says of itself.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Head {
+pub(super) struct JournalHead {
     /// Which agent process writes it.
     pub(super) instance: Nonce,
     /// How many records this process has written into files before this one.
@@ -39,7 +39,7 @@ pub(super) struct Head {
 
 /// One record.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Record {
+pub(super) enum JournalRecord {
     /// Every request of this earlier process is in here.
     Process(Nonce),
     /// A request is reserved.
@@ -48,7 +48,7 @@ pub(super) enum Record {
     Ended { name: Hash, end: Box<str> },
 }
 
-impl Head {
+impl JournalHead {
     pub(super) fn line(&self) -> Vec<u8> {
         let Self { instance, from, length, complete, boot } = self;
         let instance = hex(&instance.0);
@@ -78,7 +78,7 @@ impl Head {
     }
 }
 
-impl Record {
+impl JournalRecord {
     pub(super) fn line(&self, number: u64) -> Vec<u8> {
         with_checksum(match self {
             Self::Process(instance) => format!("p {number:016x} {} ", hex(&instance.0)),
@@ -109,7 +109,7 @@ impl Record {
 }
 
 /// A line of the first format, which had neither a head nor checksums.
-pub(super) fn parse_first(line: &[u8]) -> Option<Record> {
+pub(super) fn parse_first(line: &[u8]) -> Option<JournalRecord> {
     let line = str::from_utf8(line).ok().filter(|line| line.len() <= LINE)?;
     let (kind, rest) = line.split_once(' ')?;
     let (name, rest) = rest.split_once(' ')?;
@@ -118,9 +118,9 @@ pub(super) fn parse_first(line: &[u8]) -> Option<Record> {
         "r" => {
             let (time, body) = rest.split_once(' ')?;
             let _: u64 = time.parse().ok()?;
-            Some(Record::Reserved { name, body: unhex(body)? })
+            Some(JournalRecord::Reserved { name, body: unhex(body)? })
         }
-        "e" => Some(Record::Ended { name, end: rest.into() }),
+        "e" => Some(JournalRecord::Ended { name, end: rest.into() }),
         _ => None,
     }
 }

@@ -8,7 +8,7 @@ use farwire_protocol::id::Nonce;
 use rustix::io::Errno;
 
 use super::past::Past;
-use super::record::{self, HEAD, Hash, Head, Record};
+use super::record::{self, HEAD, Hash, JournalHead, JournalRecord};
 
 /// At most this many earlier processes are vouched for.
 const INSTANCES: usize = 64;
@@ -47,10 +47,10 @@ pub(super) struct Replay {
 /// One file, as it was read.
 #[derive(Debug, Default)]
 pub(super) struct JournalFile {
-    head: Option<Head>,
+    head: Option<JournalHead>,
     /// It is what its writer wrote, as far as that matters.
     whole: bool,
-    records: Vec<Record>,
+    records: Vec<JournalRecord>,
     /// How many numbered records there are up to the length in its head.
     numbered: u64,
 }
@@ -96,8 +96,8 @@ impl Replay {
         }
         let processes = |read: &Option<JournalFile>| -> Vec<Nonce> {
             let records = read.iter().filter(|read| read.whole).flat_map(|read| &read.records);
-            let process = |record: &Record| match record {
-                Record::Process(instance) => Some(*instance),
+            let process = |record: &JournalRecord| match record {
+                JournalRecord::Process(instance) => Some(*instance),
                 _ => None,
             };
             records.filter_map(process).collect()
@@ -115,15 +115,15 @@ impl Replay {
         found
     }
 
-    pub(super) fn take(&mut self, record: Record) {
+    pub(super) fn take(&mut self, record: JournalRecord) {
         match record {
-            Record::Process(_) => {}
-            Record::Reserved { name, body } => {
+            JournalRecord::Process(_) => {}
+            JournalRecord::Reserved { name, body } => {
                 if self.past.insert(name, PastRequest { body, end: None }).is_none() {
                     self.order.push(name);
                 }
             }
-            Record::Ended { name, end } => {
+            JournalRecord::Ended { name, end } => {
                 if let Some(entry) = self.past.get_mut(&name) {
                     entry.end = Some(end);
                 }
@@ -147,7 +147,7 @@ impl Replay {
 
 impl JournalFile {
     pub(super) fn of(bytes: &[u8], boot: &str) -> Self {
-        let head = bytes.get(..HEAD).and_then(Head::parse);
+        let head = bytes.get(..HEAD).and_then(JournalHead::parse);
         let mut read = Self { head, ..Self::default() };
         let length = read.head.as_ref().map_or(0, |head| head.length);
         // Every record in its place up to that length.
@@ -157,7 +157,7 @@ impl JournalFile {
             .unwrap_or_default()
             .split_inclusive(|&byte| byte == b'\n')
         {
-            let record = Record::parse(line);
+            let record = JournalRecord::parse(line);
             whole &= at >= length || record.as_ref().is_some_and(|(number, _)| *number == next);
             at += line.len() as u64;
             next += 1;

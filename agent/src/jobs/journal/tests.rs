@@ -125,8 +125,8 @@ fn no_damage_of_any_byte_makes_a_request_one_that_never_started() {
             .collect();
         let mut bytes = left.concat();
         check_damaged(&bytes, &format!("without line {missing}"));
-        let head = Head::parse(lines[0]).unwrap();
-        let head = Head { length: bytes.len() as u64, ..head };
+        let head = JournalHead::parse(lines[0]).unwrap();
+        let head = JournalHead { length: bytes.len() as u64, ..head };
         bytes[..HEAD].copy_from_slice(&head.line());
         if missing + 1 < lines.len() {
             check_damaged(&bytes, &format!("without line {missing}, in a shorter file"));
@@ -180,7 +180,7 @@ fn files_that_are_put_aside_vouch_for_their_process_until_they_are_replaced() {
     assert_eq!(past(&next, (1, number)), Past::Reserved);
     assert_eq!(
         first.prior_request(&owner(1), request(1), &BODY),
-        Asked::Same,
+        PriorRequest::Same,
         "in memory it is known"
     );
 }
@@ -223,14 +223,14 @@ fn a_request_is_refused_while_it_cannot_be_written_down_and_taken_when_it_can() 
     let mut journal = open(&path, 1);
     let refused = journal.reserve(&owner(1), request(1), &BODY).unwrap_err();
     assert_eq!(refused.kind, Kind::Io);
-    assert_eq!(journal.prior_request(&owner(1), request(1), &BODY), Asked::No);
+    assert_eq!(journal.prior_request(&owner(1), request(1), &BODY), PriorRequest::No);
     std::fs::create_dir(path.parent().unwrap()).unwrap();
     journal.reserve(&owner(1), request(1), &BODY).unwrap();
     // The file can only be read: as good as a full disk.
     let log = journal.log.as_mut().unwrap();
     let file = std::mem::replace(&mut log.file, File::open(&path).unwrap());
     assert!(journal.reserve(&owner(1), request(2), &BODY).is_err());
-    assert_eq!(journal.prior_request(&owner(1), request(2), &BODY), Asked::No);
+    assert_eq!(journal.prior_request(&owner(1), request(2), &BODY), PriorRequest::No);
     journal.log.as_mut().unwrap().file = file;
     journal.reserve(&owner(1), request(3), &BODY).unwrap();
     let next = open(&path, 2);
@@ -253,7 +253,7 @@ fn what_one_owner_asks_makes_nothing_of_another_owner_forgotten() {
     assert!(other.forgot && other.get(&0_u128.to_be_bytes()).is_none());
     let latest = 3 * REMEMBERED as u128 - 1;
     assert!(other.get(&latest.to_be_bytes()).is_some());
-    assert_eq!(journal.prior_request(&owner(1), request(1), &BODY), Asked::Same);
+    assert_eq!(journal.prior_request(&owner(1), request(1), &BODY), PriorRequest::Same);
     assert_eq!(journal.trace(&owner(1), request(9), None), Past::NeverStarted);
     let unsure = journal.trace(&owner(2), request(9), Some(process(1)));
     assert_eq!(unsure, Past::Unknown, "some of what it asked is forgotten");
@@ -263,7 +263,7 @@ fn what_one_owner_asks_makes_nothing_of_another_owner_forgotten() {
 fn too_many_old_requests_are_dropped_with_what_was_vouched_for() {
     let mut found = Replay { vouched: vec![process(1)], complete: true, ..Replay::default() };
     for number in 0..10_u8 {
-        found.take(Record::Reserved { name: [number; 16], body: half(&BODY) });
+        found.take(JournalRecord::Reserved { name: [number; 16], body: half(&BODY) });
     }
     found.bound(10);
     assert!(found.order.len() == 10 && found.complete);
@@ -276,16 +276,21 @@ fn too_many_old_requests_are_dropped_with_what_was_vouched_for() {
 fn records_are_read_as_they_were_written() {
     let end: Box<str> = "exit code -3".into();
     for record in [
-        Record::Process(process(1)),
-        Record::Reserved { name: [2; 16], body: [3; 16] },
-        Record::Ended { name: [2; 16], end },
+        JournalRecord::Process(process(1)),
+        JournalRecord::Reserved { name: [2; 16], body: [3; 16] },
+        JournalRecord::Ended { name: [2; 16], end },
     ] {
-        assert_eq!(Record::parse(&record.line(77)), Some((77, record)));
+        assert_eq!(JournalRecord::parse(&record.line(77)), Some((77, record)));
     }
-    let head =
-        Head { instance: process(1), from: 3, length: 900, complete: true, boot: BOOT.to_owned() };
+    let head = JournalHead {
+        instance: process(1),
+        from: 3,
+        length: 900,
+        complete: true,
+        boot: BOOT.to_owned(),
+    };
     assert_eq!(head.line().len(), HEAD);
-    assert_eq!(Head::parse(&head.line()), Some(head));
+    assert_eq!(JournalHead::parse(&head.line()), Some(head));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::census::{Census, census};
 use super::*;
 use crate::os::environment::MARK;
 use crate::os::process::Process;
-use crate::os::spawn::{Child, Command, Stdin};
+use crate::os::spawn::{Child, SpawnCommand, Stdin};
 use crate::os::testing::*;
 use crate::os::wait::Exit;
 
@@ -157,7 +157,7 @@ async fn left_behind() -> (Leader, pipe::Receiver) {
 }
 
 /// Starts a program that reads from a pipe which stays open.
-fn waiting(mut command: Command) -> (Child, pipe::Receiver) {
+fn waiting(mut command: SpawnCommand) -> (Child, pipe::Receiver) {
     command.stdin = Stdin::Pipe;
     let mut child = start(&command);
     let (_, unused) = std::io::pipe().unwrap();

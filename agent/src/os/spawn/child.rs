@@ -19,36 +19,36 @@ use rustix::fs::{FileType, Mode};
 use rustix::io::{self, Errno};
 
 use super::EXTRA;
-use super::plan::{Identity, Plan};
-use super::report::{Found, Report, Stage};
+use super::plan::{ExecPlan, Identity};
+use super::report::{PathKind, SpawnFailure, Stage};
 
 /// Becomes the program. Returns only if that fails; `kept` is still open then.
 pub(super) fn carry_out(
-    plan: &Plan,
+    plan: &ExecPlan,
     stdio: [BorrowedFd<'_>; 3],
     kept: Option<BorrowedFd<'_>>,
-) -> Report {
+) -> SpawnFailure {
     if let Err(error) = prepare(plan, stdio, kept) {
-        return Report::before(Stage::Prepare, error);
+        return SpawnFailure::before(Stage::Prepare, error);
     }
     if let Some(identity) = &plan.identity
         && let Err(error) = take_on(identity)
     {
-        return Report::before(Stage::Identity, error);
+        return SpawnFailure::before(Stage::Identity, error);
     }
     // As the user, who is the one that must be able to enter it.
     if let Some(cwd) = &plan.cwd
         && let Err(error) = rustix::process::chdir(cwd.as_c_str())
         && !(plan.or_root && rustix::process::chdir(c"/").is_ok())
     {
-        return Report::before(Stage::Directory, error);
+        return SpawnFailure::before(Stage::Directory, error);
     }
     unblock_signals();
     execute(plan)
 }
 
 fn prepare(
-    plan: &Plan,
+    plan: &ExecPlan,
     [stdin, stdout, stderr]: [BorrowedFd<'_>; 3],
     kept: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
@@ -231,21 +231,21 @@ fn take_on(identity: &Identity) -> io::Result<()> {
 
 /// Tries one program after the other, as `execvp` does, but never guesses at a shell for a file
 /// that is no program.
-fn execute(plan: &Plan) -> Report {
-    let mut best = Report::execute(Errno::NOENT, 0, Found::Nothing);
+fn execute(plan: &ExecPlan) -> SpawnFailure {
+    let mut best = SpawnFailure::execute(Errno::NOENT, 0, PathKind::Nothing);
     let mut told = false;
     for (index, program) in (0_u32..).zip(&plan.programs) {
         // SAFETY: the program ends with NUL, and both lists are as `execve` wants them as long as
         // the plan lives. That is until this process ends or is another program.
         unsafe { libc::execve(program.as_ptr(), plan.argv.as_ptr(), plan.env.as_ptr()) };
         let error = last_error();
-        let report = Report::execute(error, index, look(program));
+        let report = SpawnFailure::execute(error, index, look(program));
         match error {
             Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV | Errno::TIMEDOUT => {
                 // A file without its interpreter says more than that there is nothing elsewhere.
-                if !told && (index == 0 || report.path_kind() == Found::File) {
+                if !told && (index == 0 || report.path_kind() == PathKind::File) {
                     best = report;
-                    told = report.path_kind() == Found::File;
+                    told = report.path_kind() == PathKind::File;
                 }
             }
             Errno::ACCESS if told => {}
@@ -260,13 +260,13 @@ fn execute(plan: &Plan) -> Report {
 }
 
 /// What is there, as this user sees it.
-fn look(program: &CStr) -> Found {
+fn look(program: &CStr) -> PathKind {
     match rustix::fs::stat(program) {
-        Err(_) => Found::Nothing,
+        Err(_) => PathKind::Nothing,
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
-            Found::Directory
+            PathKind::Directory
         }
-        Ok(_) => Found::File,
+        Ok(_) => PathKind::File,
     }
 }
 

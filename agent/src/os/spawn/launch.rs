@@ -26,8 +26,8 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use super::plan::Plan;
-use super::report::Report;
+use super::plan::ExecPlan;
+use super::report::SpawnFailure;
 use super::{aside, child, pipe};
 
 /// A child that is a program by now, or has reported why not.
@@ -35,11 +35,11 @@ pub(super) struct Launched {
     pub(super) pid: Pid,
     /// Its descriptor, where the kernel has such.
     pub(super) pidfd: Option<OwnedFd>,
-    pub(super) report: Option<Report>,
+    pub(super) report: Option<SpawnFailure>,
 }
 
 /// Starts a child that carries out the plan, and waits until it is the program.
-pub(super) fn launch(plan: &Plan, stdio: [BorrowedFd<'_>; 3]) -> Result<Launched, Errno> {
+pub(super) fn launch(plan: &ExecPlan, stdio: [BorrowedFd<'_>; 3]) -> Result<Launched, Errno> {
     #[cfg(target_os = "linux")]
     if !plan.changes_user() {
         match shared::launch(plan, stdio) {
@@ -52,7 +52,7 @@ pub(super) fn launch(plan: &Plan, stdio: [BorrowedFd<'_>; 3]) -> Result<Launched
 }
 
 /// With `fork`.
-pub(super) fn copied(plan: &Plan, stdio: [BorrowedFd<'_>; 3]) -> Result<Launched, Errno> {
+pub(super) fn copied(plan: &ExecPlan, stdio: [BorrowedFd<'_>; 3]) -> Result<Launched, Errno> {
     let (ours, theirs) = pipe()?;
     let theirs = aside(theirs)?;
     let blocked = Blocked::all();
@@ -75,7 +75,7 @@ pub(super) fn copied(plan: &Plan, stdio: [BorrowedFd<'_>; 3]) -> Result<Launched
             let mut numbers = [[0; 4]; 4];
             // Its end without a byte says that the program was executed.
             let told = File::from(ours).read_exact(numbers.as_flattened_mut()).is_ok();
-            let report = told.then(|| Report::from_numbers(numbers.map(u32::from_ne_bytes)));
+            let report = told.then(|| SpawnFailure::from_numbers(numbers.map(u32::from_ne_bytes)));
             let pid = Pid::from_raw(pid).ok_or(Errno::CHILD)?;
             Ok(Launched { pid, pidfd: descriptor(pid), report: report.flatten() })
         }
@@ -105,12 +105,12 @@ mod shared {
 
     /// What the child finds in the memory that it shares.
     struct Birth<'a> {
-        plan: &'a Plan,
+        plan: &'a ExecPlan,
         stdio: [BorrowedFd<'a>; 3],
         report: [AtomicU32; 4],
     }
 
-    pub(super) fn launch(plan: &Plan, stdio: [BorrowedFd<'_>; 3]) -> Result<Launched, Errno> {
+    pub(super) fn launch(plan: &ExecPlan, stdio: [BorrowedFd<'_>; 3]) -> Result<Launched, Errno> {
         let stack = Stack::new()?;
         let birth = Birth { plan, stdio, report: Default::default() };
         let mut pidfd: c_int = -1;
@@ -134,7 +134,7 @@ mod shared {
         let pidfd = (pidfd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) });
         let pid = Pid::from_raw(pid).ok_or(Errno::CHILD)?;
         let numbers = birth.report.map(AtomicU32::into_inner);
-        Ok(Launched { pid, pidfd, report: Report::from_numbers(numbers) })
+        Ok(Launched { pid, pidfd, report: SpawnFailure::from_numbers(numbers) })
     }
 
     extern "C" fn be_born(birth: *mut c_void) -> c_int {

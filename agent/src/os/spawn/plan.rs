@@ -12,14 +12,14 @@ use std::sync::Arc;
 use farwire_protocol::failure::{Failure, Kind};
 use rustix::process::{Gid, Resource, Uid, geteuid, getrlimit};
 
-use super::Command;
+use super::SpawnCommand;
 use crate::os::environment;
-use crate::os::limits::Limits;
+use crate::os::limits::ResourceLimits;
 use crate::os::quote::quote;
 use crate::os::user::User;
 
 /// The command as the kernel takes it.
-pub(super) struct Plan {
+pub(super) struct ExecPlan {
     pub(super) argv: Strings,
     pub(super) env: Strings,
     /// Where the program may be, in the order in which to try. Relative ones are meant relative to
@@ -30,7 +30,7 @@ pub(super) struct Plan {
     pub(super) or_root: bool,
     /// Whose rights to take on.
     pub(super) identity: Option<Identity>,
-    pub(super) limits: &'static Limits,
+    pub(super) limits: &'static ResourceLimits,
     /// Whether standard input becomes its terminal.
     pub(super) terminal: bool,
     /// What it gets besides.
@@ -46,8 +46,8 @@ pub(super) struct Identity {
     pub(super) groups: Vec<Gid>,
 }
 
-impl Plan {
-    pub(super) fn new(command: &Command) -> Result<Self, Failure> {
+impl ExecPlan {
+    pub(super) fn new(command: &SpawnCommand) -> Result<Self, Failure> {
         let program = command.argv.first().filter(|program| !program.is_empty());
         let Some(program) = program else {
             return Err(Failure::new(Kind::EmptyCommand, "the name of the program is empty"));
@@ -74,7 +74,7 @@ impl Plan {
             cwd: cwd.transpose()?,
             or_root: command.cwd.is_none(),
             identity: command.user.as_ref().map(identity).transpose()?.flatten(),
-            limits: Limits::inherited(),
+            limits: ResourceLimits::inherited(),
             terminal: command.terminal,
             extra: command.extra.clone(),
             descriptors: descriptors(),

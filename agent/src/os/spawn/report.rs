@@ -9,19 +9,19 @@ use std::os::unix::ffi::OsStrExt as _;
 use farwire_protocol::failure::{Failure, Kind};
 use rustix::io::Errno;
 
-use super::plan::Plan;
-use super::{Command, exhausted};
+use super::plan::ExecPlan;
+use super::{SpawnCommand, exhausted};
 use crate::os::errno;
 use crate::os::quote::quote;
 
 /// Where and why it failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Report {
+pub(super) struct SpawnFailure {
     stage: Stage,
     error: Errno,
-    /// Which of [`Plan::programs`].
+    /// Which of [`ExecPlan::programs`].
     program: u32,
-    found: Found,
+    found: PathKind,
 }
 
 /// What the child was about to do.
@@ -39,7 +39,7 @@ pub(super) enum Stage {
 
 /// What is where the program should be, as the user sees it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Found {
+pub(super) enum PathKind {
     /// Nothing, or nothing that may be seen.
     Nothing = 1,
     /// A directory.
@@ -48,19 +48,19 @@ pub(super) enum Found {
     File = 3,
 }
 
-impl Report {
+impl SpawnFailure {
     /// A failure before the program was tried.
     pub(super) const fn before(stage: Stage, error: Errno) -> Self {
-        Self { stage, error, program: 0, found: Found::Nothing }
+        Self { stage, error, program: 0, found: PathKind::Nothing }
     }
 
     /// What is where the program should be.
-    pub(super) const fn path_kind(self) -> Found {
+    pub(super) const fn path_kind(self) -> PathKind {
         self.found
     }
 
     /// A failure to execute one of the programs.
-    pub(super) const fn execute(error: Errno, program: u32, found: Found) -> Self {
+    pub(super) const fn execute(error: Errno, program: u32, found: PathKind) -> Self {
         Self { stage: Stage::Execute, error, program, found }
     }
 
@@ -73,7 +73,7 @@ impl Report {
     /// From numbers. `None` if that is no report: nothing was reported.
     pub(super) fn from_numbers([stage, error, program, found]: [u32; 4]) -> Option<Self> {
         let stages = [Stage::Prepare, Stage::Identity, Stage::Directory, Stage::Execute];
-        let finds = [Found::Nothing, Found::Directory, Found::File];
+        let finds = [PathKind::Nothing, PathKind::Directory, PathKind::File];
         Some(Self {
             stage: stages.into_iter().find(|known| *known as u32 == stage)?,
             error: Errno::from_raw_os_error(i32::try_from(error).ok()?),
@@ -83,7 +83,7 @@ impl Report {
     }
 
     /// What people are told.
-    pub(super) fn failure(self, command: &Command, plan: &Plan) -> Failure {
+    pub(super) fn failure(self, command: &SpawnCommand, plan: &ExecPlan) -> Failure {
         if matches!(self.error, Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE) {
             return exhausted("cannot start the program", self.error);
         }
@@ -108,7 +108,7 @@ impl Report {
         }
     }
 
-    fn not_executed(self, command: &Command, plan: &Plan) -> Failure {
+    fn not_executed(self, command: &SpawnCommand, plan: &ExecPlan) -> Failure {
         let name = command.argv.first().map(quote).unwrap_or_default();
         let index = usize::try_from(self.program).unwrap_or(usize::MAX);
         let program =
@@ -120,14 +120,14 @@ impl Report {
                 let text = format!("arguments and environment of {name} are too large ({code})");
                 return Failure::new(Kind::TooLarge, text);
             }
-            (Errno::NOENT, Found::File) => {
+            (Errno::NOENT, PathKind::File) => {
                 (program, "the interpreter or loader that it names does not exist".to_owned())
             }
             (Errno::NOENT | Errno::NOTDIR, _) if searched => {
                 (name, "no directory of `PATH` has such a program".to_owned())
             }
-            (Errno::ACCESS, Found::Directory) => (program, "is a directory".to_owned()),
-            (Errno::ACCESS, Found::File) => (program, "may not be executed".to_owned()),
+            (Errno::ACCESS, PathKind::Directory) => (program, "is a directory".to_owned()),
+            (Errno::ACCESS, PathKind::File) => (program, "may not be executed".to_owned()),
             (error, _) => {
                 let text = format!("cannot start {program}: {}", errno::words(error));
                 return Failure::new(Kind::ExecFailed, text);
@@ -148,23 +148,23 @@ mod tests {
     #[test]
     fn a_report_survives_being_numbers() {
         let reports = [
-            Report::before(Stage::Prepare, Errno::BUSY),
-            Report::before(Stage::Identity, Errno::PERM),
-            Report::before(Stage::Directory, Errno::NOTDIR),
-            Report::execute(Errno::NOENT, 0, Found::Nothing),
-            Report::execute(Errno::ACCESS, 7, Found::Directory),
-            Report::execute(Errno::TXTBSY, u32::MAX, Found::File),
+            SpawnFailure::before(Stage::Prepare, Errno::BUSY),
+            SpawnFailure::before(Stage::Identity, Errno::PERM),
+            SpawnFailure::before(Stage::Directory, Errno::NOTDIR),
+            SpawnFailure::execute(Errno::NOENT, 0, PathKind::Nothing),
+            SpawnFailure::execute(Errno::ACCESS, 7, PathKind::Directory),
+            SpawnFailure::execute(Errno::TXTBSY, u32::MAX, PathKind::File),
         ];
         for report in reports {
             assert_ne!(report.numbers()[0], 0);
-            assert_eq!(Report::from_numbers(report.numbers()), Some(report));
+            assert_eq!(SpawnFailure::from_numbers(report.numbers()), Some(report));
         }
     }
 
     #[test]
     fn nothing_reported_is_no_report() {
-        assert_eq!(Report::from_numbers([0; 4]), None);
-        assert_eq!(Report::from_numbers([5, 1, 0, 1]), None);
-        assert_eq!(Report::from_numbers([1, u32::MAX, 0, 1]), None);
+        assert_eq!(SpawnFailure::from_numbers([0; 4]), None);
+        assert_eq!(SpawnFailure::from_numbers([5, 1, 0, 1]), None);
+        assert_eq!(SpawnFailure::from_numbers([1, u32::MAX, 0, 1]), None);
     }
 }

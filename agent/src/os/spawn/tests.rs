@@ -236,7 +236,7 @@ async fn a_program_without_a_slash_is_looked_for_in_the_path_of_its_own_environm
     assert_eq!(run(&command).await.stdout, "second\n");
 
     // Without any, the usual places.
-    let usual = Command { argv: vec!["true".into()], cwd: None, env: Vec::new(), ..command };
+    let usual = SpawnCommand { argv: vec!["true".into()], cwd: None, env: Vec::new(), ..command };
     assert_eq!(run(&usual).await.exit, Exit::Code(0));
 }
 
@@ -301,7 +301,7 @@ fn what_cannot_be_executed_is_told_exactly() {
 
 #[test]
 fn a_command_that_makes_no_sense_is_refused() {
-    let refused = |change: &dyn Fn(&mut Command), kind: Kind, message: &str| {
+    let refused = |change: &dyn Fn(&mut SpawnCommand), kind: Kind, message: &str| {
         let mut command = command(&["true"]);
         change(&mut command);
         let failure = spawn(&command).unwrap_err();
@@ -457,7 +457,8 @@ fn what_has_run_out_is_named() {
 
     let Some(user) = nobody("what_has_run_out_is_named (processes)") else { return };
     // The limit counts what the user has already, which therefore must not be nothing.
-    let first = start(&Command { user: Some(user.clone()), stdin: Stdin::Pipe, ..script("cat") });
+    let first =
+        start(&SpawnCommand { user: Some(user.clone()), stdin: Stdin::Pipe, ..script("cat") });
     setrlimit(Resource::Nproc, Rlimit { current: Some(0), maximum: Some(0) }).unwrap();
     command.user = Some(user);
     let failure = spawn(&command).unwrap_err();
@@ -529,7 +530,7 @@ async fn a_copied_child_does_and_reports_the_same_as_a_shared_one() {
     ] {
         let mut command = command(&argv);
         command.cwd = Some(cwd.into());
-        let plan = plan::Plan::new(&command).unwrap();
+        let plan = plan::ExecPlan::new(&command).unwrap();
         let pipes = Pipes::open(Stdin::Null).unwrap();
         let copied = launch::copied(&plan, pipes.theirs()).unwrap();
         let told = copied.report.map(|report| report.failure(&command, &plan));

@@ -19,9 +19,9 @@ pub(super) struct Typist {
 
 /// Somebody who types, by the number of a place in the memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Place(usize);
+pub(crate) struct TypistSlot(usize);
 
-impl Place {
+impl TypistSlot {
     /// Its bit, of one for each place.
     pub(crate) const fn bit(self) -> u64 {
         1 << (self.0 % TYPISTS)
@@ -35,7 +35,7 @@ impl Memory {
 
     /// The place of somebody who types: their own from before, or the next one that nobody has now.
     /// `None` if there is none; `taken` has a bit for each place.
-    pub(crate) fn seat(&self, id: [u8; 16], taken: u64) -> Option<Place> {
+    pub(crate) fn seat(&self, id: [u8; 16], taken: u64) -> Option<TypistSlot> {
         let number = u128::from_ne_bytes(id);
         let id = [number as u64, (number >> 64) as u64];
         let known =
@@ -43,11 +43,11 @@ impl Memory {
                 typist.id.each_ref().map(|part| part.load(Ordering::Relaxed)) == id
             });
         if known.is_some() {
-            return known.map(Place);
+            return known.map(TypistSlot);
         }
         let next = || self.head().next_typist.fetch_add(1, Ordering::Relaxed);
         let places = std::iter::repeat_with(|| usize::try_from(next()).unwrap_or(0) % TYPISTS);
-        let place = places.take(TYPISTS).map(Place).find(|place| taken & place.bit() == 0)?;
+        let place = places.take(TYPISTS).map(TypistSlot).find(|place| taken & place.bit() == 0)?;
         let typist = self.typist(place.0)?;
         typist.begun.store(0, Ordering::Relaxed);
         typist.taken.store(0, Ordering::Relaxed);
@@ -56,21 +56,21 @@ impl Memory {
     }
 
     /// How much of what somebody typed has been taken; none where an agent died over it.
-    pub(crate) fn bytes_taken(&self, place: Place) -> Option<u64> {
+    pub(crate) fn bytes_taken(&self, place: TypistSlot) -> Option<u64> {
         let typist = self.typist(place.0)?;
         let taken = typist.taken.load(Ordering::Relaxed);
         (typist.begun.load(Ordering::Relaxed) == taken).then_some(taken)
     }
 
     /// Bytes are about to be passed on.
-    pub(crate) fn begin_taking(&self, place: Place, until: u64) {
+    pub(crate) fn begin_taking(&self, place: TypistSlot, until: u64) {
         if let Some(typist) = self.typist(place.0) {
             typist.begun.store(until, Ordering::Relaxed);
         }
     }
 
     /// So many more of them were: written at once after they were passed on.
-    pub(crate) fn took_more(&self, place: Place, bytes: usize) {
+    pub(crate) fn took_more(&self, place: TypistSlot, bytes: usize) {
         if let Some(typist) = self.typist(place.0) {
             typist.taken.fetch_add(bytes as u64, Ordering::Relaxed);
         }
@@ -78,14 +78,14 @@ impl Memory {
 
     /// Nothing more of what was begun is passed on: whoever did that has stopped between two
     /// writes.
-    pub(crate) fn settle(&self, place: Place) {
+    pub(crate) fn settle(&self, place: TypistSlot) {
         if let Some(typist) = self.typist(place.0) {
             typist.begun.store(typist.taken.load(Ordering::Relaxed), Ordering::Relaxed);
         }
     }
 
     /// They were, up to here.
-    pub(crate) fn took(&self, place: Place, until: u64) {
+    pub(crate) fn took(&self, place: TypistSlot, until: u64) {
         if let Some(typist) = self.typist(place.0) {
             typist.taken.store(until, Ordering::Relaxed);
             typist.begun.store(until, Ordering::Relaxed);

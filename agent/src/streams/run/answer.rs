@@ -6,7 +6,7 @@ use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::run::{PIECE, Piece as PieceMessage, ToBridge};
 use tokio::io::AsyncWrite;
 
-use crate::spool::Piece;
+use crate::spool::SpoolPiece;
 use crate::streams::context::link_lost;
 
 /// No answer is larger.
@@ -16,7 +16,7 @@ pub(super) const BUDGET: u32 = 4 << 20;
 pub(super) async fn send_piece<W: AsyncWrite + Unpin>(
     writer: &mut Writer<W>,
     counts: &mut Counts,
-    piece: Piece,
+    piece: SpoolPiece,
 ) -> Result<(), Failure> {
     let head = PieceMessage {
         first_line: piece.first_line,

@@ -11,7 +11,7 @@ use tokio::io::AsyncWrite;
 use super::answer::{BUDGET, send_piece};
 use crate::gate::Allowed;
 use crate::jobs::job::Job;
-use crate::spool::Piece;
+use crate::spool::SpoolPiece;
 use crate::streams::context::finish;
 use crate::streams::pattern::expression;
 
@@ -42,7 +42,7 @@ pub(super) async fn look<W: AsyncWrite + Unpin>(
     finish(writer, counts, &Ended { state, next, matched: None }).await
 }
 
-fn parts(job: &Job, wanted: &Read) -> Result<(Vec<Piece>, Option<u64>), Failure> {
+fn parts(job: &Job, wanted: &Read) -> Result<(Vec<SpoolPiece>, Option<u64>), Failure> {
     let budget = usize::try_from(wanted.budget.min(BUDGET)).unwrap_or(0);
     let spool = &job.spool;
     let piece = match &wanted.view {
@@ -55,7 +55,7 @@ fn parts(job: &Job, wanted: &Read) -> Result<(Vec<Piece>, Option<u64>), Failure>
             if let Some(context) = context.filter(|context| *context > 0) {
                 return Ok(spool.around(&matches, u64::from(context.min(CONTEXT)), budget, next));
             }
-            let pieces = matches.into_iter().map(|found| Piece {
+            let pieces = matches.into_iter().map(|found| SpoolPiece {
                 offset: found.offset,
                 first_line: found.line,
                 starts_within: false,

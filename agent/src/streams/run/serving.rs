@@ -21,7 +21,7 @@ use crate::conversations::Seat;
 use crate::jobs::job::Job;
 use crate::program::Phase;
 use crate::program::input::Seat as InputSeat;
-use crate::spool::{Item, Mode, Piece, SpoolReader};
+use crate::spool::{Item, Mode, SpoolPiece, SpoolReader};
 use crate::streams::context::finish;
 use crate::streams::context::{Context, link_lost};
 use crate::streams::pattern::{Awaited, expression};
@@ -238,7 +238,7 @@ impl Serving<'_> {
         self.end(writer, counts, matched).await
     }
 
-    fn piece(&self, from: u64, budget: u64) -> Piece {
+    fn piece(&self, from: u64, budget: u64) -> SpoolPiece {
         self.job.spool.bytes_from(from, usize::try_from(budget).unwrap_or(0))
     }
 

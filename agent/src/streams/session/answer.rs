@@ -50,7 +50,7 @@ pub(super) fn over_at(job: &Job) -> Option<u64> {
 
 /// A command as it is told. `over` is where the log ends, if the terminal has ended: what ran there
 /// ended with it.
-pub(super) fn show(command: &marks::Command, over: Option<u64>) -> Command {
+pub(super) fn show(command: &marks::ShellCommand, over: Option<u64>) -> Command {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Command {
         number: command.number,

@@ -8,7 +8,7 @@ fn mark(what: &str) -> String {
     format!("\x1b]133;{what}\x07")
 }
 
-fn read(marks: &mut Marks, text: &str) -> Found {
+fn read(marks: &mut Marks, text: &str) -> MarkScan {
     marks.read(0, text.as_bytes(), 0)
 }
 

@@ -165,7 +165,7 @@ fn what_takes_too_long_is_left_out_and_what_follows_is_drawn_as_what_it_is() {
     screen.draw(b"5;5Hleft out\x1b[?1h\x1b]0;half", &Effort::new(Duration::ZERO));
     screen.draw(b" title\x07\x1b[1mafter", &all());
     assert_eq!(screen.text(), "beforeafter\n");
-    let Seen { facts, title, .. } = screen.summary();
+    let ScreenSummary { facts, title, .. } = screen.summary();
     assert!(facts.bracketed_paste && facts.application_cursor);
     assert_eq!(title.as_deref(), Some("half title"));
 }

@@ -24,15 +24,15 @@ const MOST: usize = 64;
 /// The turns of one session.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Turns {
-    now: Option<Turn>,
+    now: Option<HeldTurn>,
     line: VecDeque<Waiting>,
     /// Turns that users have ended, and whose exchanges have not been answered.
-    taken: VecDeque<(Turn, Taken)>,
+    taken: VecDeque<(HeldTurn, Taken)>,
     next: u64,
 }
 
 #[derive(Clone, Debug)]
-struct Turn {
+struct HeldTurn {
     request: Nonce,
     holder: Principal,
     since: Duration,
@@ -90,7 +90,7 @@ impl Turns {
             return false;
         }
         self.line.remove(place);
-        self.now = Some(Turn { request, holder: who, since: now, shares: vec![number] });
+        self.now = Some(HeldTurn { request, holder: who, since: now, shares: vec![number] });
         true
     }
 
@@ -101,7 +101,7 @@ impl Turns {
 
     /// An exchange that has taken its turn by this number has been answered, or given up.
     pub(crate) fn end(&mut self, request: Nonce, number: u64) {
-        let gives_back = |turn: &mut Turn| {
+        let gives_back = |turn: &mut HeldTurn| {
             turn.shares.retain(|share| *share != number || turn.request != request);
             turn.shares.is_empty()
         };
@@ -112,7 +112,7 @@ impl Turns {
     /// `who` types or takes over when the log ends at `at`: a user ends the turn of an agent.
     /// Whether one did.
     pub(crate) fn interrupt(&mut self, who: &Principal, at: u64) -> bool {
-        let agents = |turn: &mut Turn| who.is_user() && !turn.holder.is_user();
+        let agents = |turn: &mut HeldTurn| who.is_user() && !turn.holder.is_user();
         let Some(turn) = self.now.take_if(agents) else { return false };
         self.taken.push_back((turn, Taken { by: who.clone(), at }));
         if self.taken.len() > MOST {

@@ -94,7 +94,7 @@ impl Crate {
             let (directory, file) = root.rsplit_once('/').unwrap_or((".", root));
             let path = file.trim_end_matches(".rs").to_owned();
             let (file, items) = reader.parse(root)?;
-            let place = Place { parent: None, path, file, directory: directory.to_owned() };
+            let place = ModulePlace { parent: None, path, file, directory: directory.to_owned() };
             reader.insert(place, items)?;
         }
         Ok(reader.new)
@@ -114,7 +114,7 @@ struct Reader<'a> {
 }
 
 /// Where a module is that is to be inserted.
-struct Place {
+struct ModulePlace {
     parent: Option<usize>,
     path: String,
     file: usize,
@@ -132,7 +132,7 @@ impl Reader<'_> {
     }
 
     /// Inserts a module and then its children. Returns its index.
-    fn insert(&mut self, at: Place, items: Vec<Item>) -> Result<usize> {
+    fn insert(&mut self, at: ModulePlace, items: Vec<Item>) -> Result<usize> {
         let index = self.new.modules.len();
         let (children, items) = items
             .into_iter()
@@ -164,7 +164,7 @@ impl Reader<'_> {
                 Some(_) => format!("{}::{name}", at.path),
             };
             let directory = format!("{}/{name}", at.directory);
-            let child = Place { parent: Some(index), path, file, directory };
+            let child = ModulePlace { parent: Some(index), path, file, directory };
             let child = self.insert(child, items)?;
             self.new.modules[index].children.insert(name, child);
         }

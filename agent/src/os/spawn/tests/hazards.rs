@@ -9,8 +9,8 @@ use super::*;
 
 const SIZE: Size = Size { cols: 80, rows: 24 };
 
-fn on_terminal(argv: &[&str]) -> Command {
-    Command { terminal: true, ..command(argv) }
+fn on_terminal(argv: &[&str]) -> SpawnCommand {
+    SpawnCommand { terminal: true, ..command(argv) }
 }
 
 /// Reads until a terminal has said this.

@@ -16,7 +16,7 @@ use crate::sessions::Session;
 use crate::streams::session::control::already_over;
 use crate::terminal::keys::{self, Takes, Wanted};
 use crate::terminal::marks::{Marks, PROMPT};
-use crate::terminal::turn::Turn;
+use crate::terminal::turn::ExchangeTurn;
 use crate::terminal::typing::Keys;
 use crate::terminal::{Sent, Terminal};
 
@@ -38,7 +38,7 @@ pub(super) async fn begin(
     session: &Session,
     who: &Principal,
     send: &Send,
-    turn: Option<Arc<Turn>>,
+    turn: Option<Arc<ExchangeTurn>>,
 ) -> Result<Sent, Failure> {
     let Session { job, terminal } = session;
     if job.ended() {

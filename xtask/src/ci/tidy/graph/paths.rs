@@ -20,7 +20,7 @@ pub(crate) struct Reference {
 
 /// A path as it is written.
 #[derive(Clone, Debug, Default)]
-struct Written {
+struct WrittenPath {
     segments: Vec<String>,
     line: usize,
     /// In `use`, a single name can be a module; elsewhere it is a variable or a type.
@@ -48,13 +48,13 @@ pub(crate) fn references(house: &Crate) -> Vec<Reference> {
 /// What one module writes.
 #[derive(Debug, Default)]
 struct Collector {
-    written: Vec<Written>,
+    written: Vec<WrittenPath>,
     /// The names that `use` brings in, each with the path that it stands for.
     imports: BTreeMap<String, Vec<String>>,
 }
 
 impl Collector {
-    fn import(&mut self, tree: &UseTree, before: &Written) {
+    fn import(&mut self, tree: &UseTree, before: &WrittenPath) {
         let mut path = before.clone();
         path.imported = true;
         match tree {
@@ -74,7 +74,7 @@ impl Collector {
         }
     }
 
-    fn import_name(&mut self, mut path: Written, name: &syn::Ident, stands: &syn::Ident) {
+    fn import_name(&mut self, mut path: WrittenPath, name: &syn::Ident, stands: &syn::Ident) {
         path.line = name.span().start().line;
         let (name, mut stands) = (name.to_string(), stands.to_string());
         if name != "self" {
@@ -88,7 +88,7 @@ impl Collector {
 
     /// Collects paths from what is no syntax yet. Strings count where `strings` says so.
     fn tokens(&mut self, tokens: TokenStream, strings: bool) {
-        let mut path = Written::default();
+        let mut path = WrittenPath::default();
         let mut colons = 0;
         for token in tokens {
             match token {
@@ -147,13 +147,13 @@ impl<'ast> Visit<'ast> for Collector {
     }
 
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
-        self.import(&item.tree, &Written::default());
+        self.import(&item.tree, &WrittenPath::default());
     }
 
     fn visit_path(&mut self, path: &'ast Path) {
         let segments = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
         let line = path.segments.first().map_or(0, |first| first.ident.span().start().line);
-        self.written.push(Written { segments, line, imported: false });
+        self.written.push(WrittenPath { segments, line, imported: false });
         visit::visit_path(self, path);
     }
 
@@ -182,7 +182,7 @@ struct Resolver<'a> {
 const RENAMED: u8 = 4;
 
 impl Resolver<'_> {
-    fn target(&self, from: usize, written: &Written) -> Option<Reference> {
+    fn target(&self, from: usize, written: &WrittenPath) -> Option<Reference> {
         if written.segments.len() < 2 && !written.imported {
             return None;
         }
