@@ -1,11 +1,13 @@
 //! The store in SQLite, through sqlx: which function serves each method.
 //!
-//! [`connections`] has the database itself; each other module has the queries of its tables.
+//! [`connections`] has the database itself, [`migrations`] its versions; each other module has the
+//! queries of its tables.
 
 mod connections;
 mod identities;
 mod invites;
 mod mail;
+mod migrations;
 mod servers;
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Connection as _, SqliteConnection, SqlitePool, Transaction};
 use tokio::time::timeout;
 
+use super::migrations::{migrator, newest};
 use crate::turns::{LONGEST_WAIT, Turn, Turns, overload};
 use crate::workspace::WorkspaceId;
 
@@ -70,7 +71,7 @@ impl Sqlite {
     /// Opens the database, as [`crate::store::open`] says.
     pub(crate) async fn open(path: &Path) -> Result<Self, Failure> {
         let store = Self::connect(path).await?;
-        sqlx::migrate!().run(&store.writer).await.map_err(|error| match error {
+        migrator().run(&store.writer).await.map_err(|error| match error {
             sqlx::migrate::MigrateError::VersionMissing(_) => Failure::new(
                 Kind::StateVersion,
                 format!("{} was written by a newer version", path.display()),
@@ -87,8 +88,7 @@ impl Sqlite {
             .fetch_one(&store.readers)
             .await
             .map_err(|error| unusable(path, &error))?;
-        let ours = sqlx::migrate!().iter().map(|migration| migration.version).max();
-        if ours == Some(version) {
+        if newest() == Some(version) {
             return Ok(store);
         }
         let message = "the relay that runs with this data has another version";

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::connections::{READERS, database_failure};
+use super::migrations::migrator;
 use super::*;
 use crate::store::conformance::{self, accept, create, founding, new_workspace};
 use crate::store::rules;
@@ -107,7 +108,7 @@ async fn an_old_database_keeps_those_who_were_let_in_and_nobody_else() {
     let path = temp.path().join("relay.db");
     let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
     let pool = SqlitePool::connect_with(options).await.unwrap();
-    sqlx::migrate!().run_to(1, &pool).await.unwrap();
+    migrator().run_to(1, &pool).await.unwrap();
     let (owner, agent, stranger) = (device(1), bundle(2, IdKind::Agent, |_| {}), device(3));
     sqlx::query("INSERT INTO workspaces VALUES (7, x'01', x'02', 1)").execute(&pool).await.unwrap();
     for (bundle, workspace) in [(&owner, Some(7)), (&agent, None), (&stranger, None)] {
