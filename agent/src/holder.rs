@@ -1,13 +1,13 @@
-//! A holder: a small process that has programs, and outlives the agent that asked for them.
+//! A holder: a small process that owns programs, and outlives the agent that requested them.
 //!
 //! ```text
-//!     agent -- Order --> holder -- starts, waits for --> programs
-//!           <- Report --        -- reads output of ----> and puts it into memory that the agent reads
+//!     agent -- orders --> holder -- starts, waits for --> programs
+//!           <- reports --        -- reads output of ----> and puts it into memory that the agent reads
 //! ```
 //!
-//! It has no network and no keys, and parses nothing that a program says. It holds the programs of
-//! one user; if it dies, those are all that is lost. The agent may die, or be replaced: programs
-//! and their output go on, and the next agent finds the holder by its socket and is told all it
+//! It has no network and no keys, and parses no output of programs. It holds the programs of one
+//! user; if it dies, those are all that is lost. The agent may die, or be replaced: programs and
+//! their output go on, and the next agent finds the holder by its socket and learns all that it
 //! holds.
 //!
 //! The socket is in a directory that only the agent's user can enter, and has a random name; on
@@ -44,14 +44,14 @@ use crate::os::user::User;
 use crate::os::wait;
 use crate::spool::{Memory, SpoolLimits, SpoolWriter};
 
-/// How long what has ended is kept for an agent that does not come.
+/// How long ended programs are kept while no agent connects.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
 
-/// How long the last orders of an agent may take to be read when the next one has come. A dead one
-/// has no more.
+/// How long to wait for the last orders of an agent after the next one has connected. A dead agent
+/// sends no more.
 const REST: Duration = Duration::from_millis(100);
 
-/// So many orders for one job wait for their turn.
+/// At most this many orders for one job are queued.
 const ORDERS: usize = 64;
 
 /// A time since boot, as messages have it.
@@ -70,7 +70,7 @@ impl Agent {
         self.channel.lock().expect("nothing panics while it is held")
     }
 
-    /// Says something to the agent. The next one is told all anyway.
+    /// Sends a report to the agent. If that fails, the next agent learns everything anyway.
     fn report(&self, report: &HolderReport, descriptors: &[BorrowedFd<'_>]) {
         if let Some(channel) = &*self.channel() {
             // All that is in a report has its own limit, far below that of a packet, and so have
@@ -82,7 +82,8 @@ impl Agent {
 
 type Jobs = HashMap<Nonce, Arc<Held>>;
 
-/// Holds what agents ask for that connect to this socket, until nobody does and nothing is left.
+/// Holds programs for the agents that connect to this socket, until none is connected and nothing
+/// is held.
 pub(crate) async fn hold(listener: OwnedFd) -> io::Result<()> {
     let listener = std::os::unix::net::UnixListener::from(listener);
     listener.set_nonblocking(true)?;
@@ -90,7 +91,7 @@ pub(crate) async fn hold(listener: OwnedFd) -> io::Result<()> {
     let agent = Arc::new(Agent::default());
     let mut jobs = Jobs::new();
     loop {
-        // What has ended is kept for the next agent, but not for ever.
+        // Ended programs are kept for the next agent, but not forever.
         let Ok(channel) = tokio::time::timeout(KEEP, accept(&listener)).await else {
             match jobs.values().all(|job| job.told.is_closed()) {
                 true => return Ok(()),
@@ -113,8 +114,7 @@ pub(crate) async fn hold(listener: OwnedFd) -> io::Result<()> {
             tokio::select! {
                 () = obey(&agent, &channel, &mut jobs) => break,
                 () = channel.flush() => break,
-                // A newer agent: the one before is dead and does not know it. What it has ordered
-                // still counts.
+                // A newer agent has replaced the previous one, whose orders still count.
                 newer = accept(&listener) => {
                     let newer = newer?;
                     let _ = tokio::time::timeout(REST, obey(&agent, &channel, &mut jobs)).await;
@@ -140,11 +140,11 @@ async fn accept(listener: &UnixListener) -> io::Result<Channel> {
     }
 }
 
-/// Does what an agent says until it is gone.
+/// Carries out the orders of an agent until it is gone.
 async fn obey(agent: &Arc<Agent>, channel: &Channel, jobs: &mut Jobs) {
     let mut buffer = vec![0; PACKET];
     while let Ok(Some(packet)) = channel.receive(&mut buffer).await {
-        // An order of a newer agent, which knows our version, does not come.
+        // A newer agent knows our version, and sends no order that we do not know.
         let Ok(order) = cbor::decode::<HolderOrder>(&packet.bytes, PACKET) else { continue };
         match order {
             HolderOrder::Start(start) => begin(agent, jobs, *start, packet),
@@ -155,7 +155,7 @@ async fn obey(agent: &Arc<Agent>, channel: &Channel, jobs: &mut Jobs) {
             HolderOrder::CloseInput(job) => tell(jobs, job, Told::CloseInput).await,
             HolderOrder::Unblock(job) => {
                 if let Some(held) = jobs.get(&job) {
-                    // One that has more to hear looks for room after each.
+                    // A job with orders in its queue checks for room after each of them anyway.
                     let _ = held.told.try_send(Told::Unblock);
                 }
             }
@@ -170,8 +170,7 @@ async fn obey(agent: &Arc<Agent>, channel: &Channel, jobs: &mut Jobs) {
     }
 }
 
-/// Passes on an order to the task of a job, which takes each at once, and waits where it has many
-/// already.
+/// Passes an order on to the task of a job. Waits while its queue is full.
 async fn tell(jobs: &Jobs, job: Nonce, told: Told) {
     if let Some(held) = jobs.get(&job) {
         // When it has ended there is nobody to tell, nor anything to do.
@@ -235,7 +234,7 @@ fn command(start: Start) -> SpawnCommand {
     }
 }
 
-/// A directory to be given to a program. Without it the program has its start-up files only.
+/// Opens a directory to give to a program. Without it the program has only its own start-up files.
 fn directory(path: &Blob) -> Option<Arc<OwnedFd>> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(text(path), flags, Mode::empty()).ok().map(Arc::new)

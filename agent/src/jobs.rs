@@ -1,11 +1,11 @@
 //! Jobs: programs that outlive the stream that asked for them.
 //!
-//! [`Jobs`] knows every job and every request. A request is reserved, with the hash of all that it
-//! asks, before anything else happens, so that it starts at most one program however often it is
-//! repeated; the [`journal`] answers for requests of earlier processes. A [`job`] has its program
-//! with one of the [`holders`], which outlive this process: the next one adopts what they hold.
-//! Everything is keyed by the owner, a device and a surface: another owner's request is like one
-//! that never was.
+//! [`Jobs`] knows every job and every request. A request is reserved, with the hash of its body,
+//! before anything else happens, so that it starts at most one program however often it is
+//! repeated; the [`journal`] answers for requests to earlier processes. The program of a [`job`]
+//! belongs to one of the [`holders`], which outlive this process: the next process adopts what they
+//! hold. Everything is keyed by the owner, a device and a surface: to one owner, another owner's
+//! requests do not exist.
 
 mod ended;
 pub(crate) mod holders;
@@ -42,18 +42,18 @@ use crate::spool::Memory;
 use crate::terminal::Terminal;
 use crate::terminal::events::What;
 
-/// So many runs of one device go at once; further ones queue.
+/// At most this many runs of one device run at once; further ones queue.
 pub(crate) const CONCURRENT: usize = 64;
 
 /// The name of the journal in the state directory.
 const JOURNAL: &str = "journal";
 
-/// Under which id something is asked for, of which agent process, and what it is.
+/// A request: its id, the agent process that it was first sent to, and its hash.
 #[derive(Debug)]
 pub(crate) struct Asking {
     pub(crate) request: Nonce,
     pub(crate) instance: Nonce,
-    /// The hash of all that is asked.
+    /// The hash of the request's body.
     pub(crate) hash: [u8; 32],
 }
 
@@ -61,11 +61,11 @@ pub(crate) struct Asking {
 #[derive(Debug)]
 pub(crate) struct Begun {
     pub(crate) job: Arc<Job>,
-    /// It was there before.
+    /// The job existed before.
     pub(crate) known: bool,
 }
 
-/// A conversation about a job, from the time of an earlier agent.
+/// A conversation about a job, begun under an earlier agent.
 #[derive(Debug)]
 pub(crate) struct Recalled {
     pub(crate) owner: Arc<Principal>,
@@ -74,19 +74,19 @@ pub(crate) struct Recalled {
     pub(crate) delivery: Delivery,
 }
 
-/// What was taken over from the holders of the agent before this one.
+/// What was taken over from the previous agent's holders.
 #[derive(Debug)]
 pub(crate) struct TakenOver {
-    /// In the order in which they were asked for.
+    /// In order of request.
     pub(crate) jobs: Vec<Arc<Job>>,
-    /// There are holders with whom we cannot speak.
+    /// Some holders speak a version that we do not.
     pub(crate) left_alone: bool,
     conversations: Vec<Recalled>,
-    /// None was passed over.
+    /// No holder was skipped.
     complete: bool,
 }
 
-/// Writes down that nobody has asked a new agent for anything, so that this is certain later.
+/// Creates the empty journal of a new agent, which later proves that nothing was requested before.
 pub(crate) fn prepare(state: &Path) -> std::io::Result<()> {
     journal::create(&state.join(JOURNAL))
 }
@@ -96,7 +96,7 @@ pub(crate) fn prepare(state: &Path) -> std::io::Result<()> {
 pub(crate) struct Jobs {
     table: Mutex<Table>,
     directory: PathBuf,
-    /// Where what is kept of runs is.
+    /// The directory with the records of runs.
     runs: PathBuf,
     instance: Nonce,
     holders: Arc<Holders>,
@@ -136,8 +136,8 @@ impl Jobs {
         })
     }
 
-    /// Takes over the jobs that holders of the agent before this one have. Nobody else knows of
-    /// them before they are [resumed](Self::resume).
+    /// Takes over the jobs of the previous agent's holders. Nobody else sees them until they are
+    /// [resumed](Self::resume).
     pub(crate) async fn take_over(&self) -> TakenOver {
         let found = self.holders.adopt().await;
         let (mut jobs, mut conversations, mut complete) = (Vec::new(), Vec::new(), true);
@@ -165,9 +165,9 @@ impl Jobs {
         TakenOver { jobs, left_alone: found.left_alone, conversations, complete }
     }
 
-    /// Goes on with what was taken over, and with the sessions that were written down and that
-    /// nobody holds. Output that belongs to none of them is thrown away, if those are `all`.
-    /// Returns the conversations about them.
+    /// Resumes the jobs that were taken over, and the recorded sessions that no holder has. If
+    /// these are `all`, deletes output that belongs to none of them. Returns the conversations
+    /// about them.
     pub(crate) fn resume(
         self: &Arc<Self>,
         taken: TakenOver,
@@ -193,7 +193,7 @@ impl Jobs {
         }
         table.forget(Instant::now());
         table.bound_output();
-        // The output of what is unknown here may be needed by the next agent.
+        // The next agent may need the output of jobs that are unknown here.
         if all && all_runs && taken.complete {
             table.sweep(&self.directory);
         }
@@ -203,13 +203,13 @@ impl Jobs {
         taken.conversations
     }
 
-    /// Where the output of a job is that does not fit its memory.
+    /// The path of the output that does not fit a job's memory.
     pub(crate) fn spool_of(&self, id: Nonce) -> PathBuf {
         self.directory.join(id.to_string())
     }
 
-    /// Forgets what ended longer ago than it is kept. Returns all that was forgotten since the last
-    /// time, of which there may be files.
+    /// Forgets the jobs that ended and need not be kept any longer. Returns all jobs forgotten
+    /// since the last call, which may have files.
     pub(crate) fn forget_ended(&self) -> Vec<Arc<Job>> {
         let mut table = self.lock();
         let old = |job: &&Arc<Job>| job.ended_for().is_some_and(|ago| ago > job.keep());
@@ -223,14 +223,14 @@ impl Jobs {
         std::mem::take(&mut table.forgotten)
     }
 
-    /// Keeps a session's terminal up with what it says.
+    /// Has a session's terminal follow its log.
     fn follow(&self, job: &Arc<Job>) {
         if let Some(terminal) = &job.terminal {
             self.tasks.spawn(Terminal::follow(Arc::downgrade(terminal)));
         }
     }
 
-    /// A job has come to its end: that is written down.
+    /// Records the end of a job.
     fn note_end(&self, job: &Arc<Job>, exit: Option<Exit>) {
         if !job.program.is_held() {
             self.holders.finished.add(None, job.clone());
@@ -238,7 +238,7 @@ impl Jobs {
         if let Some(terminal) = job.terminal.as_ref().filter(|_| exit.is_some()) {
             terminal.note(None, What::Ended);
         }
-        // Of what is not known nothing is written down: the record of its beginning says so.
+        // An unknown end is not recorded: a record of its beginning alone says as much.
         let ending = match exit {
             Some(exit) => Some(Ending::Exit(exit)),
             None => (!job.is_unknown() && !job.has_started()).then_some(Ending::NotStarted),
@@ -248,9 +248,8 @@ impl Jobs {
         }
     }
 
-    /// Gives up what waits for its turn, because the agent is about to end: that it was never
-    /// started is written down, and is certain for the next agent. Nothing is begun any more.
-    /// Returns whether anything waited.
+    /// Cancels the queued jobs, because the agent is about to end, and records for the next agent
+    /// that they were never started. No job begins after this. Returns whether any was queued.
     pub(crate) fn retire(&self) -> bool {
         let mut guard = self.lock();
         let table = &mut *guard;
@@ -269,10 +268,11 @@ impl Jobs {
         self.table.lock().expect("nothing panics while it is held")
     }
 
-    /// Starts what is asked for, unless this request has been seen. `hash` is that of the request.
+    /// Starts the run of a request, unless this request has been seen. `hash` is that of the
+    /// request.
     ///
-    /// Users may be looked up over a network: `users` waits for that, and whoever drops this before
-    /// starts nothing.
+    /// Users may be looked up over a network, and `users` waits for that. If this future is dropped
+    /// before, nothing is started.
     pub(crate) async fn start(
         self: &Arc<Self>,
         owner: &Arc<Principal>,
@@ -289,7 +289,7 @@ impl Jobs {
         self.begin(owner, asked, |_| Ok(plan))
     }
 
-    /// The open session of this name that this one may see.
+    /// The open session of this name, if `asker` may see it.
     pub(crate) fn session_named(&self, asker: &Asker, name: &str) -> Option<Arc<Job>> {
         self.lock().session(asker, name).cloned()
     }
@@ -299,7 +299,8 @@ impl Jobs {
         self.lock().jobs.values().filter(|job| wanted(job)).cloned().collect()
     }
 
-    /// The job of a request that has been seen. An error if it must not be carried out any more.
+    /// The job of a request that has been seen. Returns an error if the request must no longer be
+    /// carried out.
     pub(crate) fn find_asked(
         &self,
         owner: &Arc<Principal>,
@@ -317,7 +318,7 @@ impl Jobs {
         if table.is_buried(owner, id, Instant::now()) {
             return Err(Failure::new(Kind::Cancelled, "the request was stopped before it arrived"));
         }
-        // What runs or is kept is known by itself, whatever the journal knows.
+        // A job in the table counts, whatever the journal says.
         if let Some(job) = table.jobs.get(&id) {
             let same = job.owner == *owner && job.body.is_none_or(|body| body == *hash);
             return if same { Ok(Some(job.clone())) } else { Err(Past::Conflict.failure()) };
@@ -332,14 +333,15 @@ impl Jobs {
         }
     }
 
-    /// Begins a job of the plan that `plan` makes, unless the request has been seen meanwhile.
+    /// Begins a job with the plan that `plan` returns, unless the request has been seen meanwhile.
     pub(crate) fn begin(
         self: &Arc<Self>,
         owner: &Arc<Principal>,
         asked: Asking,
         plan: impl FnOnce(&Table) -> Result<JobPlan, Failure>,
     ) -> Result<Begun, Failure> {
-        // The bridge names the job, so that it can write the name down before it sends the request.
+        // The bridge chooses the job's id, so that it can record the id before it sends the
+        // request.
         let mut table = self.lock();
         table.forget(Instant::now());
         if let Some(job) = self.look_up(&table, owner, &asked)? {
@@ -354,7 +356,7 @@ impl Jobs {
         }
         let Asking { request: id, hash, .. } = asked;
         let plan = plan(&table)?;
-        // A session may wait for somebody for days: it does not wait for runs, nor they for it.
+        // A session may stay open for days: sessions and runs do not queue for each other.
         let place = match plan.terminal {
             Some(_) => None,
             None => Some(self.turns.queue(owner.device)?),
@@ -376,7 +378,7 @@ impl Jobs {
         Ok(Begun { job, known: false })
     }
 
-    /// A job that this one may see: for all others it is one that never was.
+    /// A job, if `asker` may see it: to all others it does not exist.
     pub(crate) fn find(&self, asker: &Asker, id: Nonce) -> Result<Allowed<Arc<Job>>, Failure> {
         let table = self.lock();
         let job = table.jobs.get(&id).ok_or_else(|| table.why_gone(&asker.who, id))?;
@@ -384,7 +386,7 @@ impl Jobs {
         asker.allow(&demand, job.clone()).map_err(Denied::failure)
     }
 
-    /// The jobs that this one may see, newest first, at most `limit` after `after`.
+    /// The jobs that `asker` may see, newest first, at most `limit` after `after`.
     pub(crate) fn list(
         &self,
         asker: &Asker,
@@ -408,7 +410,7 @@ impl Jobs {
         (jobs, more)
     }
 
-    /// Stops a job, by its id or by the request that started it or will.
+    /// Stops a job, named by its id or by its request.
     pub(crate) fn stop(&self, asker: &Asker, stop: &Stop) -> Result<Stopped, Failure> {
         let who = &*asker.who;
         if let Some(signal) = stop.signal.filter(|signal| !(1..=31).contains(signal)) {
@@ -419,8 +421,8 @@ impl Jobs {
             (None, Some(request)) => {
                 let mut table = self.lock();
                 match table.jobs.get(&request).cloned() {
-                    // The id of a request is that of its job. Of somebody else's the same is meant
-                    // as by its id: that it was never started would be untrue.
+                    // A job has the id of its request. Treat the request of somebody else's job
+                    // like the job's id: to say that it was never started would be untrue.
                     Some(job) if job.is_seen_by(asker) => job,
                     _ => return table.stop_unknown(who, request, stop.instance),
                 }
@@ -442,7 +444,7 @@ impl Jobs {
         job.stop(stop.signal)
     }
 
-    /// The devices that have asked for something which has not begun.
+    /// The devices with queued jobs.
     pub(crate) fn waiting(&self) -> Vec<Id> {
         let table = self.lock();
         let mut devices = Vec::new();
@@ -454,7 +456,7 @@ impl Jobs {
         devices
     }
 
-    /// Gives up what a device has asked for and what has not begun. What runs goes on.
+    /// Cancels a device's queued jobs. Those that run go on.
     pub(crate) fn withdraw(&self, device: &Id) {
         for job in self.lock().jobs.values() {
             if job.owner.device == *device && job.is_queued() {
@@ -463,7 +465,7 @@ impl Jobs {
         }
     }
 
-    /// Jobs that run now, and bytes of output that are kept.
+    /// The number of running jobs, and how many bytes of output are kept.
     pub(crate) fn load(&self) -> (usize, u64) {
         let table = self.lock();
         let running = table.jobs.values().filter(|job| !job.ended()).count();

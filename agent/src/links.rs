@@ -1,6 +1,7 @@
-//! The links of this agent process: which there are, whose they are, and how many may be.
+//! The links of this agent process: which ones there are, whose they are, and how many there may
+//! be.
 //!
-//! A link that goes from here has been ended: every stream on it is cut, however long it has been
+//! A link that is removed from here has ended: every stream on it is cut, however long it has been
 //! open.
 
 pub(crate) mod half_open;
@@ -22,9 +23,9 @@ use crate::gate::rights::Rights;
 use crate::links::shares::{Share, Shares};
 use crate::rates::{Bucket, OPENS};
 
-/// A device has as many links as processes, and each of the runs that go on at once may be one of
-/// these. Beyond that one of its own goes: one without streams if there is one, and the longest
-/// silent of those.
+/// A device has as many links as processes, and each of its concurrent runs may be one of these.
+/// Beyond that one of its own links goes: one without streams if there is one, and of those the one
+/// that has been silent for longest.
 const PER_DEVICE: usize = 64;
 
 /// All links.
@@ -39,23 +40,23 @@ pub(crate) struct Links {
 struct Held {
     link: Arc<Link>,
     who: Arc<Principal>,
-    /// What they may do, as those who ask on its streams hear.
+    /// What they may do, as watched by the askers on its streams.
     rights: watch::Sender<Rights>,
-    /// What the device showed of itself in the handshake.
+    /// The bundle that the device presented in the handshake.
     bundle: SignedBundle,
     opens: Bucket,
     /// Each stream on it has one of these.
     streams: Arc<()>,
 }
 
-/// What a stream has while it is open.
+/// What a stream holds while it is open.
 #[derive(Debug)]
 pub(crate) struct Entered {
     _share: Share,
     _stream: Arc<()>,
 }
 
-/// A link, and who asks over it.
+/// A link, and who makes requests over it.
 #[derive(Debug)]
 pub(crate) struct Linked {
     pub(crate) link: Arc<Link>,
@@ -67,8 +68,8 @@ impl Links {
         self.inner.lock().expect("nothing panics while it is held")
     }
 
-    /// Keeps a new link of whoever showed this bundle. `false` when its id is taken: then it must
-    /// not be used.
+    /// Adds a new link of the device with this bundle. Returns `false` if its id is taken: then it
+    /// must not be used.
     pub(crate) fn insert(
         &self,
         link: Arc<Link>,
@@ -97,7 +98,7 @@ impl Links {
         true
     }
 
-    /// The link with this id, and whoever asks on it.
+    /// The link with this id, and who makes requests over it.
     pub(crate) fn find(&self, id: &[u8; 16]) -> Option<Linked> {
         let all = self.lock();
         let held = all.get(id).filter(|held| !held.link.is_over())?;
@@ -105,7 +106,7 @@ impl Links {
         Some(Linked { link: held.link.clone(), asker })
     }
 
-    /// Lets one more stream be served on this link, unless it or its device has too many.
+    /// Admits one more stream on this link, unless it or its device has too many.
     pub(crate) fn enter(&self, link: &Link, class: Class) -> Result<Entered, Failure> {
         let mut all = self.lock();
         let gone = || Failure::new(Kind::LinkLost, "the link was ended");
@@ -118,8 +119,8 @@ impl Links {
         Ok(Entered { _share: share, _stream: held.streams.clone() })
     }
 
-    /// Ends a link that its bridge has closed. Leaving the map is the end of a link and of all that
-    /// is open on it, or nobody would look after those streams any more.
+    /// Ends a link that its bridge has closed. Removal from the map must end a link and all that is
+    /// open on it, or nobody would look after those streams any more.
     pub(crate) fn close(&self, link: &Link) {
         if let Some(held) = self.lock().remove(&link.id()) {
             held.link.end();
@@ -137,8 +138,8 @@ impl Links {
         });
     }
 
-    /// Takes all rights from those whose bundle is one for which `of` returns true, and ends their
-    /// links: whoever asks on them is told why.
+    /// Takes all rights from the devices for whose bundles `of` returns true, and ends their links:
+    /// requests on them fail with `why`.
     pub(crate) fn lock_out(&self, of: impl Fn(&SignedBundle) -> bool, why: &Failure) {
         self.lock().retain(|_, held| {
             let goes = of(&held.bundle);
@@ -150,7 +151,7 @@ impl Links {
         });
     }
 
-    /// What the devices that are connected have shown of themselves, each once.
+    /// The bundles of the connected devices, each once.
     pub(crate) fn bundles(&self) -> Vec<SignedBundle> {
         let mut found: Vec<SignedBundle> = Vec::new();
         for held in self.lock().values() {

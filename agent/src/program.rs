@@ -1,14 +1,13 @@
-//! The program of a job: what it says, how it is, who holds it, and what is passed on to it.
+//! The program of a job: its log, its phase, its holder and its input.
 //!
 //! A job and its terminal share one. It belongs to a holder, which reports what becomes of it; the
-//! others read its log, watch its phase, write its input, or order something of whoever
-//! [holds](holding) it.
+//! others read its log, watch its phase, write its input, or send orders to its [holder](holding).
 //!
 //! # Order of locks
 //!
-//! Who holds it is locked before anything of a terminal, since what the next agent has to know is
-//! gathered under it; its input is locked after all of a terminal's, and nothing is locked under it
-//! but the log's memory.
+//! The lock on its holder comes before all locks of a terminal, since the note for the next agent
+//! is gathered under it. The lock on its input comes after them, and only the log's memory is
+//! locked under that.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -33,34 +32,34 @@ pub(crate) mod input;
 /// The texts of a failure have at most this many bytes each.
 const FAILURE: usize = 1_024;
 
-/// Where a program is.
+/// The phase of a program.
 #[derive(Clone, Debug)]
 pub(crate) enum Phase {
     /// It waits for its turn.
     Queued,
     /// It runs.
     Running(u32),
-    /// It could not be started, or nobody knows how it ended.
+    /// It could not be started, or its end is unknown.
     Failed(Failure),
-    /// It has ended, and its output up to this offset of the log was written before that.
+    /// Records its end. Output up to `output_end` in the log was written before that.
     Ended { exit: Exit, reason: Option<Reason>, output_end: u64, escaped: u32 },
 }
 
-/// What is passed on to a program.
+/// The kind of input that is passed on to a program.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Accepts {
-    /// Nothing; or what came within the request, which is its holder's to pass on.
+    /// None; or input that came with the request, which its holder passes on.
     Nothing,
-    /// What streams bring.
+    /// Input from streams.
     Input,
     /// What is typed on its terminal.
     Keys,
 }
 
-/// A program, from the request to the end of what is kept of it.
+/// A program, from the request until its job is forgotten.
 #[derive(Debug)]
 pub(crate) struct Program {
-    /// The job that it is of.
+    /// Its job.
     pub(crate) job: Nonce,
     pub(crate) spool: Spool,
     /// It has a terminal, whose master its input is.
@@ -71,7 +70,7 @@ pub(crate) struct Program {
     /// It was cancelled while there was no holder.
     cancelled: Notify,
     feed: Mutex<Feed>,
-    /// How much input has been passed on, where streams bring it.
+    /// How much input from streams has been passed on.
     written: Option<watch::Sender<u64>>,
 }
 
@@ -95,7 +94,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Program {
-    /// One that nobody holds yet. Its output goes to `memory`, and to a file at `path`.
+    /// A program that no holder has yet. Its output goes to `memory`, and to a file at `path`.
     pub(crate) fn new(job: Nonce, memory: Arc<Memory>, path: PathBuf, accepts: Accepts) -> Self {
         let written = (accepts != Accepts::Nothing).then(|| watch::Sender::new(0));
         let place = Arc::default();
@@ -112,11 +111,11 @@ impl Program {
         }
     }
 
-    /// One that a holder had before this agent came, as [`Adoption`] says.
+    /// A program that a holder had before this agent came, as [`Adoption`] says.
     pub(crate) fn adopted(job: Nonce, memory: Arc<Memory>, path: PathBuf, how: Adoption) -> Self {
         let Adoption { holder, accepts, connected } = how;
         let written = (accepts != Accepts::Nothing).then(|| watch::Sender::new(memory.input()));
-        // What is typed on a terminal is counted by whoever types it.
+        // Typed input is counted for each typist.
         let unknown = accepts != Accepts::Keys && !memory.knows_input();
         let place = Arc::new(Mutex::new(HoldState::Held(holder)));
         Self {
@@ -132,7 +131,7 @@ impl Program {
         }
     }
 
-    /// One that an earlier agent has written down, and that nobody holds.
+    /// A program that an earlier agent has recorded, and that no holder has.
     pub(crate) fn from_record(job: Nonce, spool: Spool, phase: Phase, on_terminal: bool) -> Self {
         Self {
             job,
@@ -152,12 +151,12 @@ impl Program {
         self.written.is_some()
     }
 
-    /// Where it is, and a way to wait for a change.
+    /// Its phase, and a way to wait for a change.
     pub(crate) fn phase(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
     }
 
-    /// Whether nothing more happens to it.
+    /// Whether it is over: nothing more happens to it.
     pub(crate) fn ended(&self) -> bool {
         matches!(*self.phase.borrow(), Phase::Ended { .. } | Phase::Failed(_))
     }
@@ -187,7 +186,7 @@ impl Program {
         times.started.map_or(Duration::ZERO, |started| until.saturating_sub(started))
     }
 
-    /// Waits until it runs, or has run; an error if it never will.
+    /// Waits until it runs, or has run. Returns an error if it never will.
     pub(crate) async fn wait_for_start(&self) -> Result<u32, Failure> {
         let mut phase = self.phase();
         let begun = phase.wait_for(|phase| !matches!(phase, Phase::Queued)).await;
@@ -208,7 +207,7 @@ impl Program {
         }
     }
 
-    /// Its holder has started it. `at` is microseconds since boot.
+    /// Records that its holder has started it. `at` is microseconds since boot.
     pub(crate) fn set_started(&self, pid: u32, at: u64, input: Option<OwnedFd>) {
         let input = input.and_then(|input| Input::new(input).ok());
         lock(&self.feed).connect(input);
@@ -216,12 +215,12 @@ impl Program {
         self.phase.send_replace(Phase::Running(pid));
     }
 
-    /// It could not be started, or nobody knows how it ended.
+    /// It could not be started, or its end is unknown.
     pub(crate) fn set_failed(&self, failure: Failure) {
         self.finish_at(boottime(), Phase::Failed(brief(failure)));
     }
 
-    /// It has ended.
+    /// Records its end.
     pub(crate) fn set_ended(&self, end: &ProgramEnd) {
         let ProgramEnd { exit, reason, output_end, escaped, at } = *end;
         let phase = Phase::Ended { exit, reason, output_end, escaped };
@@ -236,7 +235,7 @@ impl Program {
     }
 }
 
-/// The failure with texts that fit whatever has to hold them: a message, a note, a record.
+/// The failure with its texts cut to fit a message, a note or a record.
 fn brief(mut failure: Failure) -> Failure {
     let cut = |text: &mut String| {
         if text.len() > FAILURE {

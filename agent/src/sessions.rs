@@ -1,8 +1,8 @@
-//! Sessions: jobs with a terminal. Everybody who opens, finds or keeps one comes through here.
+//! Sessions: jobs with a terminal. All code that opens, finds or keeps one goes through here.
 //!
 //! [`Session`] pairs a job with its terminal: jobs know nothing of what happens on a terminal, and
-//! a terminal knows nothing of requests. What outlives both is written below `STATE/sessions` once
-//! a second by the [`keeper`], and read again by the next agent, see [`past`].
+//! a terminal knows nothing of requests. The [`keeper`] writes what must outlive both below
+//! `STATE/sessions` once a second, and the next agent reads it, see [`past`].
 
 mod files;
 mod keeper;
@@ -26,7 +26,7 @@ use crate::jobs::users::Users;
 use crate::jobs::{Asking, Begun, Jobs, Recalled};
 use crate::terminal::{Terminal, shell};
 
-/// At most this many sessions are open at once, where nothing else is said.
+/// At most this many sessions are open at once by default.
 const SESSIONS: usize = 10_000;
 
 /// A job and its terminal.
@@ -37,7 +37,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// The session that a job is, if it has a terminal.
+    /// The session of a job, if it has a terminal.
     pub(crate) fn of(job: Arc<Job>) -> Option<Self> {
         let terminal = job.terminal.clone()?;
         Some(Self { job, terminal })
@@ -48,9 +48,9 @@ impl Session {
 #[derive(Debug)]
 pub(crate) struct Sessions {
     jobs: Arc<Jobs>,
-    /// Where what is kept of them is.
+    /// The directory with their files.
     directory: PathBuf,
-    /// Where shells find what teaches them marks.
+    /// The directory with the start-up files that teach shells marks.
     shell: PathBuf,
     /// At most this many are open at once.
     most: usize,
@@ -58,7 +58,7 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// Those among `jobs`. At most `most` are open at once.
+    /// The sessions among `jobs`. At most `most` are open at once.
     pub(crate) fn open(
         jobs: Arc<Jobs>,
         state: &Path,
@@ -73,9 +73,8 @@ impl Sessions {
         })
     }
 
-    /// Takes over the jobs of the agent before this one, runs and sessions, and looks after
-    /// sessions from now on. Returns the conversations about them. To be done before anything is
-    /// asked.
+    /// Takes over the jobs of the previous agent, runs and sessions, and looks after sessions from
+    /// now on. Returns the conversations about them. Call it before any request is served.
     pub(crate) async fn adopt(self: &Arc<Self>) -> Vec<Recalled> {
         let taken = self.jobs.take_over().await;
         let (past, all) = match taken.left_alone {
@@ -90,7 +89,7 @@ impl Sessions {
         conversations
     }
 
-    /// Where what is kept of a session is.
+    /// The directory with the files of a session.
     fn files_of(&self, id: Nonce) -> PathBuf {
         self.directory.join(id.to_string())
     }
@@ -101,8 +100,8 @@ impl Sessions {
         jobs.into_iter().filter_map(Session::of).collect()
     }
 
-    /// Opens a session, or takes up the one with its name. `hash` is that of the request. What
-    /// [`Jobs::start`] says of `users` holds here.
+    /// Opens a session, or returns the one with its name. `hash` is that of the request. For
+    /// `users` see [`Jobs::start`].
     pub(crate) async fn start(
         &self,
         asker: &Asker,
@@ -140,8 +139,7 @@ impl Sessions {
         })
     }
 
-    /// The session that another request has opened under the name that is asked for, if that is to
-    /// be taken up.
+    /// The session that another request has opened under the requested name, if there is one.
     fn find_by_name(&self, asker: &Asker, start: &Start) -> Result<Option<Arc<Job>>, Failure> {
         let named = self.jobs.session_named(asker, start.name.as_deref().unwrap_or_default());
         let named = named.filter(|job| job.id != start.request);
@@ -153,7 +151,7 @@ impl Sessions {
         Ok(named)
     }
 
-    /// A session that this one may see: for all others it is one that never was.
+    /// A session, if `asker` may see it: to all others it does not exist.
     pub(crate) fn find(&self, asker: &Asker, id: Nonce) -> Result<Allowed<Session>, Failure> {
         let job = self.jobs.find(asker, id)?.into_inner();
         let session = Session::of(job).ok_or_else(no_terminal)?;
@@ -161,8 +159,8 @@ impl Sessions {
         asker.allow(&demand, session.clone()).map_err(Denied::failure)
     }
 
-    /// A session, and those others that are filed in the group of these labels: open ones of the
-    /// same device for the same owner.
+    /// A session, and the others in the group of these labels: open sessions of the same device for
+    /// the same owner.
     pub(crate) fn group(&self, session: &Session, labels: &Labels) -> Vec<Session> {
         if labels.group.is_none() {
             return vec![session.clone()];
@@ -181,7 +179,7 @@ impl Sessions {
     }
 }
 
-/// The failure of who asks a run for what only a session has.
+/// The failure of a request to a run for what only a session has.
 pub(crate) fn no_terminal() -> Failure {
     Failure::new(Kind::InvalidArgument, "that is a run, and has no terminal")
 }

@@ -70,7 +70,7 @@ pub(crate) struct Spool {
     shared: Arc<Shared>,
 }
 
-/// What is done when the writer waits for readers and one has moved.
+/// Called when the writer waits for readers and one of them has moved.
 type Unblock = Box<dyn Fn() + Send + Sync>;
 
 struct Shared {
@@ -82,7 +82,7 @@ struct Shared {
     /// Wakes readers: the end of the log, and whether it is finished.
     grown: watch::Sender<(u64, bool)>,
     unblock: Unblock,
-    /// Nobody will ask for it any more.
+    /// It was discarded: nobody will read it any more.
     discarded: AtomicBool,
 }
 
@@ -140,20 +140,20 @@ impl Spool {
         }
     }
 
-    /// So much more standard input has been passed on: it is counted where the next agent finds it.
+    /// Counts standard input that has been passed on, where the next agent finds it.
     pub(crate) fn add_input(&self, bytes: u64) {
         if let Some(memory) = self.memory() {
             memory.add_input(bytes);
         }
     }
 
-    /// There may be more to read.
+    /// Wakes readers: there may be more to read.
     pub(crate) fn poke(&self) {
         let end = self.log().marks().end;
         self.shared.grown.send_if_modified(|grown| std::mem::replace(&mut grown.0, end) != end);
     }
 
-    /// No more bytes will come: it takes no more room than it must from now on.
+    /// Finishes the log: no more bytes will come, and its memory shrinks to what is needed.
     pub(crate) fn finish(&self) {
         let end = {
             let mut log = lock(&self.shared.log);
@@ -169,8 +169,8 @@ impl Spool {
         SpoolReader::new(self.clone(), from, mode)
     }
 
-    /// The offset in the log before which there are exactly so many bytes of streams 1 and 2, if
-    /// there is one that is kept.
+    /// The offset in the log before which there are exactly `first` bytes of stream 1 and `second`
+    /// of stream 2, if it is kept.
     pub(crate) fn offset_of(&self, first: u64, second: u64) -> Option<u64> {
         let wanted = first.checked_add(second)?;
         self.log().steady(|log, marks| {
@@ -179,15 +179,15 @@ impl Spool {
         })
     }
 
-    /// A log that is finished, and of which only its end is left: from this offset on, before which
-    /// there were so many line feeds.
+    /// A finished log of which only the end is left: `bytes` from offset `start` on, with `lines`
+    /// line feeds before that.
     pub(crate) fn from_tail(
         start: u64,
         lines: u64,
         bytes: Vec<u8>,
         path: PathBuf,
     ) -> std::io::Result<Self> {
-        // One of the process that wrote it: what it has is not known.
+        // A file of the process that wrote the log: its content is unknown.
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -196,18 +196,18 @@ impl Spool {
         Ok(Self::from_finished(log, path))
     }
 
-    /// A finished log as it was written down. `path` is where its file is, if it has one. `None` if
-    /// it makes no sense.
+    /// A finished log from its record. `path` is where its file is, if it has one. Returns `None`
+    /// for an invalid record.
     pub(crate) fn from_written(written: FinishedLog, path: PathBuf) -> Option<Self> {
         Some(Self::from_finished(written.log(&path)?, path))
     }
 
-    /// The log to be written down, once it is finished. What is in its file stays there.
+    /// The record of the log, once it is finished. Bytes in its file stay there.
     pub(crate) fn write_down(&self) -> Option<FinishedLog> {
         self.log().write_down()
     }
 
-    /// Nobody will ask for it any more: its file goes with the last who reads it.
+    /// Discards the log: its file is removed with its last reader.
     pub(crate) fn discard(&self) {
         self.shared.discarded.store(true, Ordering::Relaxed);
     }
@@ -242,7 +242,7 @@ impl Spool {
         self.log().marks().end
     }
 
-    /// How much there is.
+    /// Its size, and how much of it is gone.
     pub(crate) fn stats(&self) -> Stats {
         let log = self.log();
         let marks = log.marks();
@@ -286,7 +286,7 @@ impl Spool {
         Some(opened)
     }
 
-    /// Says where lossless readers are, when one of them has moved, come or gone.
+    /// Publishes where lossless readers are, after one of them has moved, come or gone.
     fn hold(&self, change: impl FnOnce(&mut Holds)) {
         let mut holds = lock(&self.shared.holds);
         change(&mut holds);
@@ -300,7 +300,7 @@ impl Spool {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // A log outlives us, and the next agent reads on, unless nobody will. A file that cannot be
+        // The log outlives us for the next agent, unless it was discarded. A file that cannot be
         // removed is found at the next start.
         if *self.discarded.get_mut() {
             let _ = std::fs::remove_file(&self.path);

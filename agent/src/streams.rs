@@ -39,7 +39,7 @@ pub(crate) async fn serve<W, R>(
     if let Err(failure) = served
         && !writer.ended()
     {
-        // A refusal is sealed: whoever is in between cannot make one up.
+        // A refusal is sealed: nobody in between can forge one.
         writer.end(&message(&End::from_failure(failure)));
         // The peer may be gone.
         let _ = writer.finish().await;

@@ -1,4 +1,4 @@
-//! The terminal of a session: what is known of it besides its bytes.
+//! The terminal of a session: everything known about it besides its bytes.
 //!
 //! ```text
 //!     log ──> marks    what the shell says of its commands; questions that programs ask a terminal
@@ -9,12 +9,12 @@
 //!     events, participants   who did what, and who is there
 //! ```
 //!
-//! The bytes are the log's, and belong to the holder; all of this can be made anew from them, so
-//! that nothing is lost with the agent. Nothing is ever typed, nor written to the log, to find out.
+//! The bytes are in the log, which the holder owns. All of this can be rebuilt from them, so
+//! nothing is lost when the agent dies. Nothing is ever typed or written to the log to find it out.
 //!
 //! # Order of locks
 //!
-//! A lock is taken only while those before it are held, or none:
+//! A thread that holds a lock takes only locks further down this list:
 //!
 //! 1. the table of jobs (`jobs.rs`)
 //! 2. who holds the program (`program/holding.rs`), while a note for the next agent is made
@@ -24,8 +24,8 @@
 //!    the log
 //!
 //! The screen (`view.rs`) comes before what was seen of it and before its sizes. `marked_lines`,
-//! the events and the participants are locked while nothing else of these is, and nothing is locked
-//! under them.
+//! the events and the participants are each locked alone: no other of these locks is held
+//! meanwhile.
 
 pub(crate) mod doing;
 pub(crate) mod events;
@@ -68,19 +68,19 @@ use crate::pace::Pace;
 use crate::program::Program;
 use crate::spool::{Item, Mode};
 
-/// How much of the log is looked at in one go.
+/// How much of the log is read at once.
 const CHUNK: usize = 64 << 10;
 
-/// At most this many questions of programs wait for their answers; further ones get none.
+/// At most this many queries wait for their answers; further ones get none.
 const QUESTIONS: usize = 32;
 
-/// Whoever has the next agent know of a terminal.
+/// Passes what is known of a terminal on to the next agent.
 pub(crate) trait Remembers: Send + Sync {
-    /// Has the next agent know how it is now.
+    /// Records its current state for the next agent.
     fn remember(&self);
 }
 
-/// What the agent has of a session besides the job.
+/// The agent's state of a session, besides the job.
 #[derive(Debug)]
 pub(crate) struct Terminal {
     /// What runs on it.
@@ -92,50 +92,50 @@ pub(crate) struct Terminal {
     pub(crate) nonce: Option<String>,
     marked_lines: Mutex<Marked>,
     view: View,
-    /// Counts what the marks have said.
+    /// Counts the changes that marks have reported.
     marked: watch::Sender<u64>,
-    /// The shell edits a line, as its marks say; or has no marks.
+    /// The shell edits a line according to its marks, or has no marks.
     editing: AtomicBool,
     resized: watch::Sender<Size>,
     typing: Mutex<Typing>,
-    /// Counts what has changed of who may type.
+    /// Counts the changes of who may type.
     rights_changed: watch::Sender<u64>,
-    /// Counts what has changed of the turns.
+    /// Counts the changes of turns.
     turns_changed: watch::Sender<u64>,
     filed: Mutex<Filed>,
     pub(crate) events: Events,
     pub(crate) participants: Participants,
-    /// When somebody typed last, or something was said, in milliseconds since boot.
+    /// When there was last input or output, in milliseconds since boot.
     busy: AtomicU64,
-    /// The end of the log, when that was last looked at.
+    /// The end of the log when it was last checked.
     said: AtomicU64,
-    /// It was idle for so long that it was closed.
+    /// It was closed for being idle.
     closed: AtomicBool,
-    /// Everything that is kept of it on the disk is there.
+    /// Everything that is kept of it is on the disk.
     archived: AtomicBool,
 }
 
-/// What is decided and counted together with each write.
+/// What is checked and updated under one lock with each write.
 #[derive(Debug)]
 pub(crate) struct Typing {
     pub(crate) arbiter: Arbiter,
-    /// How fast has been typed.
+    /// The rate of typing.
     pace: Pace,
     /// Exchanges that were typed.
     exchanges: Exchanges,
-    /// A bit for each place of somebody who is attached and types.
+    /// One bit for each slot of an attached typist.
     typists: u64,
 }
 
-/// What the shell says of its commands.
+/// What the shell reports about its commands.
 #[derive(Debug)]
 struct Marked {
     marks: Marks,
-    /// The command line of the program that says it.
+    /// The command line of the program that reports it.
     by: Option<Arc<[u8]>>,
 }
 
-/// What a terminal begins with.
+/// The initial state of a terminal.
 #[derive(Clone, Debug)]
 pub(crate) struct Beginning {
     pub(crate) name: String,
@@ -189,7 +189,7 @@ impl Terminal {
     }
 
     /// Follows the log of a terminal until it is finished, or the terminal is gone: reads marks,
-    /// answers what programs ask a terminal, and draws what is far behind.
+    /// answers the terminal queries of programs, and draws the backlog.
     pub(crate) async fn follow(terminal: Weak<Self>) {
         let (asks, asked) = mpsc::channel(QUESTIONS);
         let (draw, drawn) = mpsc::channel(1);
@@ -200,7 +200,7 @@ impl Terminal {
         );
     }
 
-    /// Reads marks, which wait for nothing else.
+    /// Reads marks, and waits for nothing else.
     async fn follow_marks(terminal: Weak<Self>, asks: mpsc::Sender<Query>, draw: mpsc::Sender<()>) {
         let mut unseen = None;
         let spool = terminal.upgrade().map(|terminal| terminal.program.spool.clone());
@@ -219,7 +219,7 @@ impl Terminal {
                         Item::Gap { .. } => lock(&terminal.marked_lines).marks.gap(),
                         Item::UpToDate { .. } => break,
                     }
-                    // Keys of others come first.
+                    // Keys of other sessions go first.
                     tokio::task::yield_now().await;
                 }
                 if terminal.is_behind(unseen) && draw.try_send(()).is_ok() {
@@ -231,15 +231,15 @@ impl Terminal {
                 }
             }
             log.wait().await;
-            // What was said is passed on to those who are attached before it is looked at.
+            // Attached clients get the output before it is scanned.
             tokio::task::yield_now().await;
         }
     }
 
-    /// Reads the marks in what was said from `at` on. Questions of programs are passed on, unless
-    /// an agent has seen them before.
+    /// Reads the marks in the output from `at` on. Passes on queries, unless an earlier agent has
+    /// seen them.
     fn read_marks(&self, at: u64, bytes: &[u8], asks: &mpsc::Sender<Query>) {
-        // What is written down first is answered at most once, whoever dies.
+        // Recorded before it is answered: a query gets at most one answer, even if an agent dies.
         let memory = self.program.spool.memory();
         let seen = memory.as_ref().map_or(u64::MAX, |memory| memory.seen_until());
         let found = lock(&self.marked_lines).marks.read(at, bytes, seen);
@@ -266,7 +266,7 @@ impl Terminal {
         }
     }
 
-    /// Answers questions, each after the one before it.
+    /// Answers queries one after the other.
     async fn answer_queries(terminal: Weak<Self>, mut asked: mpsc::Receiver<Query>) {
         while let Some(query) = asked.recv().await {
             let Some(terminal) = terminal.upgrade() else { return };
@@ -274,7 +274,7 @@ impl Terminal {
         }
     }
 
-    /// Draws what is far behind.
+    /// Draws the backlog.
     async fn draw_backlog(terminal: Weak<Self>, mut wanted: mpsc::Receiver<()>) {
         while wanted.recv().await.is_some() {
             let Some(terminal) = terminal.upgrade() else { return };
@@ -299,7 +299,7 @@ impl Terminal {
                 .await;
     }
 
-    /// Looks at what the shell has said of its commands.
+    /// Reads what the shell has reported about its commands.
     pub(crate) fn marks<T>(&self, look: impl FnOnce(&Marks) -> T) -> T {
         look(&lock(&self.marked_lines).marks)
     }
@@ -319,7 +319,7 @@ impl Terminal {
         *self.resized.borrow()
     }
 
-    /// What it is filed under.
+    /// Its labels and limits.
     pub(crate) fn filing(&self) -> MutexGuard<'_, Filed> {
         lock(&self.filed)
     }
@@ -329,24 +329,24 @@ impl Terminal {
         lock(&self.typing)
     }
 
-    /// Whether everything that is kept of it on the disk is there.
+    /// Whether everything that is kept of it is on the disk.
     pub(crate) fn is_archived(&self) -> bool {
         self.archived.load(Ordering::Acquire)
     }
 
-    /// Nothing more of it is to be written to the disk.
+    /// Records that everything that is kept of it is on the disk.
     pub(crate) fn set_archived(&self) {
         self.archived.store(true, Ordering::Release);
     }
 
-    /// Has the next agent know how it is now.
+    /// Records its current state for the next agent.
     pub(crate) fn remember(&self) {
         if let Some(job) = self.job.upgrade() {
             job.remember();
         }
     }
 
-    /// It is closed for being idle; `false` if it was before.
+    /// Marks it as closed for being idle. Returns `false` if it already was.
     pub(crate) fn close_once(&self) -> bool {
         !self.closed.swap(true, Ordering::Relaxed)
     }
@@ -356,7 +356,7 @@ impl Terminal {
         self.rights_changed.subscribe()
     }
 
-    /// Tells all who wait for it that somebody else may type now.
+    /// Wakes everybody who waits for a change of who may type.
     pub(crate) fn tell_rights(&self) {
         self.rights_changed.send_modify(|count| *count += 1);
         self.tell_turns();
@@ -367,12 +367,12 @@ impl Terminal {
         self.turns_changed.subscribe()
     }
 
-    /// Tells all who wait for their turn, and whoever has it, that something has changed.
+    /// Wakes everybody who waits for a turn, and the holder of the turn.
     pub(crate) fn tell_turns(&self) {
         self.turns_changed.send_modify(|count| *count += 1);
     }
 
-    /// Notes what has become of the lease, by an act of `who` or by time.
+    /// Records the changes of the lease, made by `who` or by expiry.
     pub(crate) fn settle(&self, who: Option<&Principal>) {
         let news = lock(&self.typing).arbiter.news();
         if news.is_empty() {
@@ -391,25 +391,25 @@ impl Terminal {
         When { now: boottime(), at_ms: unix_millis(), offset: self.program.spool.end() }
     }
 
-    /// Something happened.
+    /// Records an event.
     pub(crate) fn note(&self, who: Option<&Principal>, what: What) {
         self.events.note(self.now(), who.cloned(), what);
         self.count_events();
     }
 
-    /// Has it counted on where it stands by the next agent, whenever that comes.
+    /// Records the number of the last event, so that the next agent goes on counting from it.
     pub(crate) fn count_events(&self) {
         if let Some(memory) = self.program.spool.memory() {
             memory.count_events(self.events.last());
         }
     }
 
-    /// Somebody types.
+    /// Records that somebody types.
     fn busy(&self, now: Duration) {
         self.busy.fetch_max(millis(now), Ordering::Relaxed);
     }
 
-    /// For how long nobody has typed and nothing was said, as far as that was looked at.
+    /// How long there has been neither input nor output, as of the last check.
     pub(crate) fn idle(&self, now: Duration) -> Duration {
         let end = self.program.spool.end();
         if self.said.swap(end, Ordering::Relaxed) != end {
@@ -418,7 +418,7 @@ impl Terminal {
         now.saturating_sub(Duration::from_millis(self.busy.load(Ordering::Relaxed)))
     }
 
-    /// How much may be typed in a second.
+    /// How much may be typed per second.
     fn input_rate(&self) -> Option<u64> {
         lock(&self.filed).limits.input_rate
     }
@@ -428,8 +428,8 @@ impl Terminal {
         self.editing.load(Ordering::Relaxed)
     }
 
-    /// Something is about to be typed under this id; or has been, and then that is what counts.
-    /// `joins` says that it is a part of what another one comes to.
+    /// Begins an exchange under this id. If it was typed already, returns what was typed then, and
+    /// nothing is to be typed again. `joins` says that it is part of another exchange.
     pub(crate) fn exchange(
         &self,
         id: Nonce,
@@ -441,7 +441,7 @@ impl Terminal {
         lock(&self.typing).exchanges.begin(new, boottime())
     }
 
-    /// What it is doing.
+    /// What its foreground program is doing.
     pub(crate) fn doing(&self) -> Doing {
         if self.program.ended() {
             return Doing::Exited;
@@ -473,26 +473,26 @@ impl Terminal {
         lock(&self.typing).exchanges.get(&request)
     }
 
-    /// Nothing more of an exchange is typed.
+    /// Ends the typing of an exchange.
     pub(crate) fn end_typing(&self, request: Nonce) {
         if let Some(sent) = lock(&self.typing).exchanges.get_mut(&request) {
             sent.typing = false;
         }
     }
 
-    /// What came of typing an exchange.
+    /// Records how much of an exchange was typed.
     pub(crate) fn count_exchange(&self, request: Nonce, typed: u64, left: u64) {
         if let Some(sent) = lock(&self.typing).exchanges.get_mut(&request) {
             (sent.typed, sent.left) = (typed, left);
         }
     }
 
-    /// An exchange is answered with what there is now. The first time counts.
+    /// Records that an exchange was answered with the log up to `at`. Only the first call counts.
     pub(crate) fn answers(&self, request: Nonce, at: u64, because: Because) {
         lock(&self.typing).exchanges.answer(&request, at, because);
     }
 
-    /// Whether what is in the foreground waits for somebody to type.
+    /// Whether the foreground program waits for somebody to type.
     pub(crate) fn reads(&self) -> bool {
         let (Some(master), Some(shell)) = (self.program.master(), self.program.pid()) else {
             return false;
@@ -500,7 +500,7 @@ impl Terminal {
         doing::reads(master.as_fd(), shell)
     }
 
-    /// Whether what is in the foreground takes keys, and waits for something.
+    /// Whether the foreground program reads single keys, and waits.
     pub(crate) fn polls(&self) -> bool {
         let (Some(master), Some(shell)) = (self.program.master(), self.program.pid()) else {
             return false;
@@ -508,12 +508,12 @@ impl Terminal {
         doing::polls(master.as_fd(), shell)
     }
 
-    /// Whether what was started on it has nothing to do at this moment.
+    /// Whether its program is idle at this moment.
     pub(crate) fn rests(&self) -> bool {
         self.program.pid().is_none_or(doing::rests)
     }
 
-    /// How it is, as `to` is told. Who is attached is told where there is room for it.
+    /// Its status, as shown to `to`. It lists who is attached only if there is `room`.
     pub(crate) fn status(&self, to: &Principal, room: bool) -> Status {
         let now = boottime();
         let doing = self.doing();

@@ -2,11 +2,11 @@
 //!
 //! # Invariants
 //!
-//! - The exit is what the kernel said, or there is none.
-//! - The leader is collected after the last signal for its group, so that no signal can hit a
-//!   stranger that was given the same number.
-//! - The end is told when the leader has ended and what was in the pipes after that has been read.
-//!   What children in the background write later goes into the log, and holds nothing up.
+//! - The exit is what the kernel reported, or there is none.
+//! - The leader is reaped after the last signal to its group, so that no signal can hit an
+//!   unrelated process with the same number.
+//! - The end is reported when the leader has ended and what was in the pipes then has been read.
+//!   What background children write later goes into the log, and delays nothing.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -34,25 +34,25 @@ mod running;
 use self::pipes::{Ends, Ours};
 use self::running::Running;
 
-/// A program that ends at once is told of with one wake-up of the agent: that it has started is
-/// said so much later, unless it has input to be given.
+/// A program that ends at once costs one wake-up of the agent: its start is reported this much
+/// later, unless it wants input.
 const COMPANY: Duration = Duration::from_millis(2);
 
-/// What the agent tells the task of a job.
+/// An order to the task of a job.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Told {
     Stop(Option<i32>),
     CloseInput,
-    /// How much is kept of what it says, and how much it may say in a second.
+    /// How much of its output is kept, and how much it may write per second.
     Bound {
         kept: Option<u64>,
         rate: Option<u64>,
     },
-    /// Nothing but that the log may have room again.
+    /// There may be room in the log again.
     Unblock,
 }
 
-/// What there is to do.
+/// What a job is to do.
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) command: SpawnCommand,
@@ -64,7 +64,7 @@ pub(super) struct Work {
     /// What every process of the job has in its environment.
     pub(super) mark: String,
     pub(super) writer: SpoolWriter,
-    /// It says so many bytes in a second at most.
+    /// How many bytes it may write per second.
     pub(super) rate: Option<u64>,
     pub(super) told: Receiver<Told>,
 }
@@ -81,8 +81,8 @@ pub(super) struct Held {
 #[derive(Debug)]
 struct HeldStatus {
     shown: Shown,
-    /// Our copy of its standard input, for the agent after this one: without it the program would
-    /// take the end of the agent for the end of its input.
+    /// Our copy of its standard input, for the next agent: without it the end of the agent would
+    /// look like the end of the input.
     stdin: Option<OwnedFd>,
 }
 
@@ -106,7 +106,7 @@ impl Held {
         self.status().shown.note = note;
     }
 
-    /// Tells an agent that has just come all about it.
+    /// Reports its state to an agent that has just connected.
     pub(super) fn show(&self, agent: &Agent) {
         let status = self.status();
         let memory = self.memory.file();
@@ -115,7 +115,7 @@ impl Held {
         agent.report(&HolderReport::Held(status.shown.clone()), &descriptors);
     }
 
-    /// Carries the job out, from its start to the last byte of its output.
+    /// Runs the job, from its start to the last byte of its output.
     pub(super) async fn run(self: Arc<Self>, agent: Arc<Agent>, work: Work) {
         let mark = work.mark.clone();
         let mut running = match self.start(&agent, work).await {
@@ -123,7 +123,7 @@ impl Held {
             Err(failure) => return self.report_failed(&agent, failure),
         };
         let exit = running.until_exit().await;
-        // What is left is no flood.
+        // The rest is no flood.
         running.rate = None;
         running.announce();
         let escaped = running.settle(&mark).await;
@@ -163,8 +163,8 @@ impl Held {
 
     async fn start<'a>(&'a self, agent: &'a Agent, work: Work) -> Result<Running<'a>, Failure> {
         let Work { command, size, input, timeout, writer, rate, told, .. } = work;
-        // Its directory or its file may lie where nothing answers: the other programs go on
-        // meanwhile.
+        // Its directory or its file may be on a file system that does not respond; other programs
+        // go on meanwhile.
         let spawned = on_thread(move || match size {
             Some(size) => {
                 let (leader, master) = spawn_on_terminal(&command, size)?;
@@ -177,7 +177,7 @@ impl Held {
             }
         });
         let (leader, ends) = spawned.await.map_err(not_spawned)??;
-        // It runs from here on.
+        // From here on it runs.
         let ends = Ends::attend(ends, input).map_err(|error| abandoned(&leader, &error))?;
         let Ends { stdin, feed, stdout, stderr } = ends;
         let mut running = Running {
@@ -212,7 +212,7 @@ impl Held {
     }
 }
 
-/// What is said of a program whose thread is not there.
+/// The failure of a program for which there is no thread.
 fn not_spawned(fault: Fault) -> Failure {
     match fault {
         Fault::NoThread(error) => {
@@ -223,8 +223,8 @@ fn not_spawned(fault: Fault) -> Failure {
     }
 }
 
-/// Ends a program that has been started and cannot be attended to. It may have done something: that
-/// is said, and never that it was not started.
+/// Kills a program that was started and cannot be looked after. It may have done something, so the
+/// failure never says that it was not started.
 fn abandoned(leader: &Leader, error: &io::Error) -> Failure {
     let killed = match leader.signal_group(libc::SIGKILL) {
         Ok(()) => "it was killed",

@@ -1,7 +1,8 @@
 //! What the agent and a holder say to each other.
 //!
-//! Both are the same program, but perhaps of different age: the agent is replaced while holders
-//! live on. [`HolderReport::Hello`] comes first and names the version; numbers are never used twice.
+//! Both are the same program, but perhaps of different versions: the agent is replaced while
+//! holders live on. [`HolderReport::Hello`] comes first and names the version; numbers are never
+//! used twice.
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::Failure;
@@ -16,10 +17,10 @@ pub(crate) const VERSION: u32 = 1;
 ///
 /// 1: it passes on the standard input that comes with [`Start`].
 ///
-/// 2: what it says to have failed before it was started was never started.
+/// 2: a program that it reports as failed before its start was never started.
 pub(crate) const ABLE: u32 = 2;
 
-/// What the agent says.
+/// A message of the agent.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub(crate) enum HolderOrder {
     /// Start a program. Comes with the memory of its log.
@@ -33,13 +34,13 @@ pub(crate) enum HolderOrder {
         #[n(1)]
         signal: Option<i32>,
     },
-    /// Its standard input is at its end.
+    /// Close its standard input.
     #[n(2)]
     CloseInput(#[n(0)] Nonce),
-    /// A reader has moved: there may be room in its log.
+    /// Check its log for room: a reader has moved.
     #[n(3)]
     Unblock(#[n(0)] Nonce),
-    /// What the agent wants to know of it later.
+    /// The agent's note about it, for the next agent.
     #[n(4)]
     Note {
         #[n(0)]
@@ -47,10 +48,10 @@ pub(crate) enum HolderOrder {
         #[n(1)]
         note: Blob,
     },
-    /// It has ended, and need not be remembered.
+    /// Forget it: it has ended.
     #[n(5)]
     Forget(#[n(0)] Nonce),
-    /// So much of what it says is kept, and it says so many bytes in a second at most.
+    /// Bound its output: how many bytes are kept, and how many it may write per second.
     #[n(6)]
     Bound {
         #[n(0)]
@@ -78,7 +79,7 @@ pub(crate) struct Start {
     /// Where it starts.
     #[n(3)]
     pub(crate) cwd: Option<Blob>,
-    /// As whom.
+    /// The user that it runs as.
     #[n(4)]
     pub(crate) user: User,
     /// Whether it has standard input.
@@ -90,22 +91,22 @@ pub(crate) struct Start {
     /// What every process of the job has in its environment.
     #[n(7)]
     pub(crate) mark: String,
-    /// Where its output goes that does not fit memory.
+    /// Where output goes that does not fit its memory.
     #[n(8)]
     pub(crate) path: Blob,
-    /// What the agent wants to know of it later.
+    /// The agent's note about it, for the next agent.
     #[n(9)]
     pub(crate) note: Blob,
-    /// On a terminal of this size.
+    /// The size of its terminal, if it has one.
     #[n(10)]
     pub(crate) terminal: Option<Size>,
-    /// A directory that it gets besides, open, to read its start-up files from.
+    /// A directory that it gets as an open descriptor, to read its start-up files from.
     #[n(11)]
     pub(crate) extra: Option<Blob>,
-    /// So much of what it says is kept.
+    /// How many bytes of its output are kept.
     #[n(12)]
     pub(crate) kept: Option<u64>,
-    /// It says so many bytes in a second at most.
+    /// How many bytes it may write per second.
     #[n(13)]
     pub(crate) rate: Option<u64>,
     /// All of its standard input, which the holder writes and closes: then none comes from the
@@ -141,10 +142,10 @@ pub(crate) struct User {
     pub(crate) groups: Vec<u32>,
 }
 
-/// What a holder says.
+/// A message of a holder.
 #[derive(Clone, Debug, Decode, Encode, Eq, PartialEq)]
 pub(crate) enum HolderReport {
-    /// The first of all.
+    /// The first message.
     #[n(0)]
     Hello {
         #[n(0)]
@@ -155,11 +156,11 @@ pub(crate) enum HolderReport {
         #[n(2)]
         able: Option<u32>,
     },
-    /// A job that it holds already, as it is. Comes with the memory of its log, and with its
+    /// The state of a job that it holds already. Comes with the memory of its log, and with its
     /// standard input if that is open.
     #[n(1)]
     Held(#[n(0)] Held),
-    /// That was all that it holds.
+    /// It has reported all that it holds.
     #[n(2)]
     Ready,
     /// The program runs. Comes with its standard input, if it has one: on a terminal with the
@@ -174,7 +175,7 @@ pub(crate) enum HolderReport {
         #[n(2)]
         at: u64,
     },
-    /// The program could not be started, or how it ended cannot be learnt.
+    /// The program could not be started, or its end is unknown.
     #[n(4)]
     Failed {
         #[n(0)]
@@ -205,7 +206,7 @@ pub(crate) struct ProgramEnd {
     /// From `wait` and nothing else.
     #[n(0)]
     pub(crate) exit: Exit,
-    /// Who ended it, where it was not itself.
+    /// Why it was ended, if it did not end by itself.
     #[n(1)]
     pub(crate) reason: Option<Reason>,
     /// Its output up to this offset was written before its end.

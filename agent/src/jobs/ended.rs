@@ -1,14 +1,14 @@
-//! A run that has ended, as it is written down for the agents after this one.
+//! A run that has ended, as recorded for the next agents.
 //!
 //! ```text
 //!     STATE/runs/ID      CBOR of a `RunRecord`, then its SHA-256
 //!     STATE/spool/ID     output that does not fit the record, as its holder wrote it
 //! ```
 //!
-//! It is written once, after the last byte of output, and until then the run's holder keeps it: a
-//! run that has ended is known to the next agent, however this one ends. It is not synced. A record
-//! that is damaged or cut short is put aside for one start; the journal still knows how the run
-//! ended. One that cannot be read stays for the next agent.
+//! It is written once, after the last byte of output, and until then the run's holder keeps the
+//! run: the next agent knows every run that has ended, however this agent ends. It is not synced. A
+//! record that is damaged or cut short is put aside until the next start; the journal still knows
+//! how the run ended. One that cannot be read stays for the next agent.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -31,11 +31,11 @@ use crate::os::clock::{boot_id, unix_millis};
 use crate::program::Phase;
 use crate::spool::{FinishedLog, Spool};
 
-/// No record is longer, in bytes: not when it is written, and not when it is read. A log's index
-/// has at most some 1.2 MiB, and its bytes in memory 1 MiB.
+/// The longest record, in bytes, both when written and when read. A log's index has at most some
+/// 1.2 MiB, and its bytes in memory 1 MiB.
 const LONGEST: usize = 4 << 20;
 
-/// The length of the checksum behind it, in bytes.
+/// The length of the checksum after it, in bytes.
 const CHECK: usize = 32;
 
 /// What a run was, and how it ended.
@@ -62,16 +62,16 @@ struct RunRecord {
     output_end: u64,
     #[n(8)]
     escaped: u32,
-    /// Which start of the machine the next two are of.
+    /// The boot that the next two times belong to.
     #[n(9)]
     boot: String,
-    /// When it was asked for, in microseconds since boot.
+    /// When it was requested, in microseconds since boot.
     #[n(10)]
     asked: u64,
     /// When it ended, in microseconds since boot.
     #[n(11)]
     ended: u64,
-    /// When it was asked for, in milliseconds since 1970: for people.
+    /// When it was requested, in milliseconds since 1970: for people.
     #[n(12)]
     asked_ms: u64,
     #[n(13)]
@@ -118,7 +118,7 @@ impl RunRecord {
             },
             (None, failure) => Phase::Failed(failure?),
         };
-        // What was before this start of the machine ended no later than at its beginning.
+        // A run of an earlier boot ended no later than at the beginning of this one.
         let same = !self.boot.is_empty() && self.boot == boot_id();
         let since = |at: u64| if same { Duration::from_micros(at) } else { Duration::ZERO };
         let past = Past {
@@ -141,7 +141,7 @@ impl RunRecord {
     }
 }
 
-/// Writes a run down that has ended. `directory` is where records are.
+/// Records a run that has ended. `directory` is where records are.
 pub(crate) fn write(directory: &Path, job: &Job) -> io::Result<()> {
     let Some(record) = RunRecord::of(job) else { return Ok(()) };
     let mut bytes = cbor::encode(&record);
@@ -155,7 +155,7 @@ pub(crate) fn write(directory: &Path, job: &Job) -> io::Result<()> {
     options.open(directory.join(job.id.to_string()))?.write_all(&bytes)
 }
 
-/// The run that was written down here under this id.
+/// Reads the record of the run with this id.
 pub(crate) fn read(directory: &Path, id: Nonce, spool: &Path) -> Recorded<Arc<Job>> {
     let bytes = || {
         let mut bytes = Vec::new();
@@ -168,14 +168,14 @@ pub(crate) fn read(directory: &Path, id: Nonce, spool: &Path) -> Recorded<Arc<Jo
         Err(error) => return Recorded::Unreadable(error.to_string()),
     };
     let Some(record) = verify_checksum(&bytes) else { return Recorded::Damaged };
-    // It is what was written, perhaps by a newer agent.
+    // It is intact, and perhaps written by a newer agent.
     match cbor::decode::<RunRecord>(record, LONGEST).ok().and_then(|record| record.job(id, spool)) {
         Some(job) => Recorded::Whole(job),
         None => Recorded::Unreadable("this build cannot read it".to_owned()),
     }
 }
 
-/// The bytes before the checksum, if it fits.
+/// The bytes before the checksum, if that matches.
 fn verify_checksum(bytes: &[u8]) -> Option<&[u8]> {
     let (record, check) = bytes.split_at_checked(bytes.len().checked_sub(CHECK)?)?;
     (*Sha256::digest(record) == *check).then_some(record)

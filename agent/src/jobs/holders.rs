@@ -1,7 +1,7 @@
-//! The holder processes of this agent: which there are, and what they hold.
+//! The holder processes of this agent, and what they hold.
 //!
 //! A job is placed with a holder of its user that has room. One holder without a user is kept
-//! ready, so that starting a program costs its start and nothing more. Holders of an earlier agent
+//! ready, so that starting a program costs no more than its own start. Holders of an earlier agent
 //! are taken over by [`Holders::adopt`].
 
 use std::io;
@@ -23,13 +23,13 @@ use crate::os::ourselves;
 use crate::os::packets::Channel;
 use crate::os::wait::Leader;
 
-/// How long a holder of an earlier agent may take to say what it holds.
+/// How long a holder of an earlier agent may take to report what it holds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often a holder is tried again to which too many are connected.
+/// How often to retry a holder that has too many connections.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The next holder is made ready when the one before has been busy for so long with its first job.
+/// The next holder is made ready when the previous one has worked this long on its first job.
 const SPARE: Duration = Duration::from_millis(100);
 
 /// How a holder is started that listens on a socket.
@@ -49,9 +49,9 @@ pub(crate) struct Holders {
     directory: OwnedFd,
     launch: Launch,
     all: Mutex<Vec<Arc<Holder>>>,
-    /// Holders of the agent before, which nobody listens to yet.
+    /// Holders of the previous agent, to which nobody listens yet.
     taken: Mutex<Vec<Arc<Holder>>>,
-    /// Jobs that are to be written down.
+    /// Ended jobs that are to be recorded.
     pub(crate) finished: Arc<Finished>,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct Holders {
 #[derive(Debug, Default)]
 pub(crate) struct Adopted {
     pub(crate) jobs: Vec<HeldJob>,
-    /// There are holders with whom we cannot speak. What they hold goes on without us.
+    /// Some holders speak a version that we do not. Their jobs go on without us.
     pub(crate) left_alone: bool,
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn process(state: &Path, socket: OwnedFd) -> Result<Option<Leader>, F
 }
 
 impl Holders {
-    /// Those below this state directory. Starts and asks none.
+    /// The holders below this state directory. Starts none, and connects to none.
     pub(crate) fn open(state: &Path, launch: Launch) -> Result<Self, Failure> {
         let path = state.join("holders");
         let failed =
@@ -91,8 +91,8 @@ impl Holders {
         Ok(Self { state, directory, launch, all, taken, finished: Arc::default() })
     }
 
-    /// The address of a socket here. By way of the open directory: the path itself may be longer
-    /// than an address can be.
+    /// The address of a socket here, by way of the open directory: the path itself may be too long
+    /// for an address.
     fn address(&self, name: &str) -> io::Result<SocketAddrUnix> {
         use std::os::fd::AsRawFd as _;
         if cfg!(target_os = "linux") {
@@ -107,8 +107,8 @@ impl Holders {
         Ok(rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?)
     }
 
-    /// Connects, without waiting: [`io::ErrorKind::WouldBlock`] if so many wait for the holder
-    /// already.
+    /// Connects without waiting. Returns [`io::ErrorKind::WouldBlock`] if too many connections wait
+    /// for the holder already.
     fn connect(&self, name: &str) -> io::Result<Channel> {
         let socket = Self::socket()?;
         rustix::io::ioctl_fionbio(&socket, true)?;
@@ -116,8 +116,8 @@ impl Holders {
         Channel::new(socket)
     }
 
-    /// Takes over the holders of an earlier agent, and gives what they hold. All are asked at once:
-    /// those that do not answer cost one [`PATIENCE`] together.
+    /// Takes over the holders of an earlier agent, and returns what they hold. All are asked at
+    /// once, so that those that do not answer cost one [`PATIENCE`] together.
     pub(crate) async fn adopt(self: &Arc<Self>) -> Adopted {
         let mut found = Adopted::default();
         let entries = rustix::fs::Dir::read_from(&self.directory).into_iter().flatten();
@@ -171,8 +171,8 @@ impl Holders {
         Ok(found)
     }
 
-    /// Listens to the holders of the agent before, once their jobs are known here: what a holder
-    /// says of a job that nobody knows is lost, its end too.
+    /// Listens to the holders of the previous agent, once their jobs are known here: a report on an
+    /// unknown job would be lost, even that of its end.
     pub(crate) fn attend_taken(self: &Arc<Self>) {
         for holder in std::mem::take(&mut *lock(&self.taken)) {
             let holders = self.clone();
@@ -205,7 +205,7 @@ impl Holders {
         };
         let socket = listen().map_err(failed)?;
         let leader = (self.launch)(&self.state, socket)?;
-        // Connected before the process listens to it: what we say waits for it.
+        // Connect before the process listens: our messages wait for it.
         let channel = self.connect(&name).map_err(failed)?;
         let holder = Arc::new(Holder::new(name, channel, leader, self.finished.clone()));
         lock(&self.all).push(holder.clone());
@@ -254,8 +254,8 @@ impl Holders {
         holder.start(job, plan)
     }
 
-    /// Carries a job out, from its turn to its end. Returns the exit. A session has no `place` in
-    /// the queue.
+    /// Runs a job, from its turn to its end. Returns its exit. A session has no `place` in the
+    /// queue.
     pub(crate) async fn run(
         self: &Arc<Self>,
         job: &Arc<Job>,

@@ -1,8 +1,8 @@
-//! One job: what was asked for, the program that came of it, and what is kept of both.
+//! One job: its request, its program, and what is kept of both.
 //!
 //! Its program belongs to a holder, which reports what becomes of it. Everybody else reads the log,
-//! watches the phase, passes input on (see `program.rs`), or asks for a stop. A session has a
-//! [`Terminal`] besides.
+//! watches the phase, passes input on (see `program.rs`), or asks for a stop. A session also has a
+//! [`Terminal`].
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ pub(crate) use plan::JobPlan;
 /// At most this many conversations about one job are remembered by the next agent.
 const CONVERSATIONS: usize = 16;
 
-/// How long a job is kept after its end, where nothing else is said of it.
+/// How long a job is kept after its end by default.
 pub(crate) const KEEP: Duration = Duration::from_secs(24 * 3600);
 
 /// A job.
@@ -59,9 +59,9 @@ pub(crate) struct Job {
     /// Its turn has come: it is about to be started, or was.
     has_turn: AtomicBool,
     conversations: Mutex<Conversations>,
-    /// What it has besides, if it is a session.
+    /// Its terminal, if it is a session.
     pub(crate) terminal: Option<Arc<Terminal>>,
-    /// What is known of it from before this agent, and by no holder.
+    /// What an earlier agent recorded of it, if no holder has it.
     past: Option<Box<Past>>,
 }
 
@@ -72,15 +72,15 @@ pub(crate) struct Origin {
     pub(crate) owner: Arc<Principal>,
     /// The hash of the request, where that is known.
     pub(crate) body: Option<[u8; 32]>,
-    /// What it runs, for people, and as whom.
+    /// Its command, for people, and the user that it runs as.
     pub(crate) command: String,
     pub(crate) user: String,
     /// When, since boot.
     pub(crate) asked: Duration,
 }
 
-/// What nobody holds any more, as it was written down. What ends in `_ms` is milliseconds, of times
-/// since 1970, and for people; ages are measured by the others, which are since boot.
+/// The record of a job that no holder has any more. Times that end in `_ms` are milliseconds since
+/// 1970, for people; the others are since boot, and ages are measured by them.
 #[derive(Clone, Debug)]
 pub(crate) struct Past {
     pub(crate) phase: Phase,
@@ -98,12 +98,12 @@ pub(crate) type Conversations = Vec<(Nonce, Delivery)>;
 #[derive(Debug)]
 pub(crate) struct Adopted {
     pub(crate) job: Arc<Job>,
-    /// Whose program it is.
+    /// The id of the user that its program runs as.
     pub(crate) user: u32,
     pub(crate) conversations: Conversations,
 }
 
-/// Why a run was never started whose stop came before its turn.
+/// Why a run was never started: it was stopped before its turn.
 pub(crate) const STOPPED: &str = "it was stopped before its turn came";
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -123,7 +123,7 @@ impl Job {
         let id = plan.start.job;
         let accepts = match &plan.terminal {
             Some(_) => Accepts::Keys,
-            // What came within the request is the holder's to pass on.
+            // The holder passes on input that came with the request.
             None if plan.start.piped && plan.start.input.is_none() => Accepts::Input,
             None => Accepts::Nothing,
         };
@@ -140,7 +140,7 @@ impl Job {
         Self::assemble(origin, program, Parts { terminal: plan.terminal.clone(), ..parts })
     }
 
-    /// A run or a session that an earlier agent has written down, and that nobody holds.
+    /// A run or a session that an earlier agent has recorded, and that no holder has.
     pub(crate) fn from_record(
         origin: Origin,
         past: Past,
@@ -154,8 +154,8 @@ impl Job {
         Self::assemble(origin, program, parts)
     }
 
-    /// A job that `holder` had before this agent came. `memory` is that of its log, and `input`
-    /// what it reads.
+    /// A job that `holder` had before this agent came. `memory` is that of its log, and `input` is
+    /// what its input is written to.
     pub(crate) fn adopted(
         held: &Held,
         holder: Weak<dyn Orders>,
@@ -212,13 +212,13 @@ impl Job {
         })
     }
 
-    /// Its turn has come.
+    /// Records that its turn has come.
     pub(super) fn take_turn(&self) {
         self.has_turn.store(true, Ordering::Relaxed);
     }
 
-    /// What the next agent has to know. The oldest conversations are left out where it would be
-    /// longer than the next agent reads: they are answered `conversation_gone`, and begin anew.
+    /// The note for the next agent. The oldest conversations are left out if it would be longer
+    /// than the next agent reads: they are answered `conversation_gone`, and begin anew.
     ///
     /// # Errors
     ///
@@ -249,7 +249,7 @@ impl Job {
         }
     }
 
-    /// Whether the next agent could read all that it has to know.
+    /// Checks that the note for the next agent is not too long.
     pub(crate) fn check_note(&self, uid: u32) -> Result<(), Failure> {
         self.note(uid).map(drop)
     }
@@ -265,17 +265,17 @@ impl Job {
         self.remember();
     }
 
-    /// Where its program is, and a way to wait for a change.
+    /// The phase of its program, and a way to wait for a change.
     pub(crate) fn phase(&self) -> watch::Receiver<Phase> {
         self.program.phase()
     }
 
-    /// Whether nothing more happens to it.
+    /// Whether it is over: nothing more happens to it.
     pub(crate) fn ended(&self) -> bool {
         self.program.ended()
     }
 
-    /// Waits until it runs, or has run; an error if it never will.
+    /// Waits until it runs, or has run. Returns an error if it never will.
     pub(crate) async fn wait_for_start(&self) -> Result<u32, Failure> {
         self.program.wait_for_start().await
     }
@@ -315,12 +315,12 @@ impl Job {
         }
     }
 
-    /// What it runs, for people.
+    /// Its command, for people.
     pub(crate) fn command(&self) -> &str {
         &self.command
     }
 
-    /// As whom.
+    /// The user that it runs as.
     pub(crate) fn user(&self) -> &str {
         &self.user
     }
@@ -340,12 +340,12 @@ impl Job {
         self.program.has_started() || self.past.is_some()
     }
 
-    /// Forgets what the next agent would have to know, since its holder has forgotten it too.
+    /// Forgets its conversations, since its holder has forgotten the job, too.
     pub(crate) fn forget_conversations(&self) {
         *lock(&self.conversations) = Conversations::new();
     }
 
-    /// Its holder is gone, and with it all that could be known.
+    /// Records that its holder is gone, so that its end is unknown.
     pub(crate) fn lose(&self) {
         self.spool.finish();
         if !self.ended() {
@@ -357,14 +357,14 @@ impl Job {
         }
     }
 
-    /// Bounds it anew: what its holder keeps to goes there.
+    /// Applies new limits: sends its holder those that the holder enforces.
     pub(crate) fn bound(&self, limits: &Limits) {
         let (kept, rate) = (limits.kept, limits.output_rate);
         // The warning is all that can be done.
         let _ = self.program.order(&HolderOrder::Bound { job: self.id, kept, rate });
     }
 
-    /// Whether it was begun, and nobody knows what became of it.
+    /// Whether it was begun, and what became of it is unknown.
     pub(crate) fn is_unknown(&self) -> bool {
         self.state().failure.is_some_and(|failure| failure.kind == Kind::OutcomeUnknown)
     }
@@ -381,7 +381,7 @@ impl Job {
         if let Some(signal) = signal
             && let Some(master) = self.program.master()
         {
-            // For whoever is in the foreground, as a key would be.
+            // To the foreground group, like a key.
             if let Err(error) = pty::signal_foreground(master.as_fd(), signal) {
                 tracing::debug!(%error, "nobody was signalled");
             }
@@ -393,7 +393,7 @@ impl Job {
         Ok(Stopped::Signalled)
     }
 
-    /// How it is.
+    /// Its state.
     pub(crate) fn state(&self) -> State {
         let stats = self.spool.stats();
         let past = self.past.as_ref().map(|past| Duration::from_millis(past.duration_ms));
@@ -420,20 +420,20 @@ impl Job {
         state
     }
 
-    /// What the gate has to know of it.
+    /// What the gate needs to know of it.
     pub(crate) fn facts(&self) -> JobFacts<'_> {
         let terminal = self.terminal.as_ref();
         let filed_for = terminal.and_then(|terminal| terminal.filing().labels.owner.clone());
         JobFacts { opener: &self.owner, filed_for }
     }
 
-    /// Whether this one is told that it is there. Rights are not looked at: whoever has none is to
-    /// hear that, and not that there is nothing.
+    /// Whether `asker` may know that it exists. Rights are not checked: an asker without them gets
+    /// that error, and not that there is no such job.
     pub(crate) fn is_seen_by(&self, asker: &Asker) -> bool {
         gate::sees(&asker.who, &self.facts()).is_ok()
     }
 
-    /// The same with what people want to know besides.
+    /// Its state, with what else people want to know.
     pub(crate) fn show(&self, to: &Principal, room: bool) -> Shown {
         Shown {
             job: self.id,
@@ -450,7 +450,7 @@ impl Job {
     }
 }
 
-/// What of a job is not the same for all.
+/// The parts of a job in which its constructors differ.
 #[derive(Debug, Default)]
 struct Parts {
     terminal: Option<Beginning>,

@@ -1,8 +1,8 @@
-//! What was asked for, by this agent process and by those before it.
+//! The requests to this agent process and to those before it.
 //!
 //! ```text
 //!     farwire-journal 2 INSTANCE FROM LENGTH COMPLETE BOOT CHECK     the head, rewritten in its place
-//!     p SEQ INSTANCE CHECK            all that this earlier process was asked is in here
+//!     p SEQ INSTANCE CHECK            every request to this earlier process is in here
 //!     r SEQ NAME BODY CHECK           a request is reserved
 //!     e SEQ NAME END CHECK            its program has ended
 //! ```
@@ -12,22 +12,22 @@
 //! carried out. For the second one the file proves that it is whole. Records are numbered and have
 //! checksums, and the head says how long the file is: a record is written first, then the length,
 //! and only then is the program started. A file with a damaged or a missing record, a shorter file,
-//! a head that does not fit, or a missing file proves nothing: what is not in there is then
-//! unknown, and never "not started". The same holds after a restart of the machine, because the
-//! file is not synced.
+//! a head that does not match, or a missing file proves nothing: a request that is not in there is
+//! then unknown, and never "not started". The same holds after a restart of the machine, because
+//! the file is not synced.
 //!
-//! That nothing was ever asked is proven by a file, too: [`create`] writes an empty one together
-//! with the agent's identity. What is absent may have been removed.
+//! It also takes a file to prove that nothing was ever requested: [`create`] writes an empty one
+//! together with the agent's identity. A missing file may have been removed.
 //!
 //! A file that cannot be read for want of descriptors or memory is read again before anything is
-//! started, and is replaced by nothing until then. One that cannot be read for another reason is
-//! put aside as `journal.unread`.
+//! started, and is not replaced until then. One that cannot be read for another reason is put aside
+//! as `journal.unread`.
 //!
 //! A request for which no record can be written is refused. No clock decides anything here.
 //!
 //! A file that has become long is put aside as `journal.old`, and replaces the one put aside
-//! before. What two files do not hold proves nothing any more. In memory each owner has two
-//! generations of its own, so that nobody's requests are forgotten because of somebody else's.
+//! before. From then on a request that is in neither file is unknown. In memory each owner has two
+//! generations of its own, so that one owner's requests never push out another's.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -65,12 +65,12 @@ const PAST: usize = 131_072;
 pub(crate) struct Journal {
     path: PathBuf,
     instance: Nonce,
-    /// Which start of the machine this is; empty where that cannot be learnt.
+    /// The id of the current boot; empty if it cannot be read.
     boot: String,
-    /// `None` until the disk lets us begin it.
+    /// `None` until it could be created.
     log: Option<OpenJournal>,
     longest: u64,
-    /// What this process was asked, by owner.
+    /// The requests to this process, by owner.
     asked: HashMap<Hash, Asker>,
     past: HashMap<Hash, PastRequest>,
     /// The requests of earlier processes, the oldest first.
@@ -88,12 +88,12 @@ pub(crate) struct Journal {
 struct OpenJournal {
     file: File,
     head: JournalHead,
-    /// The next record's number and place.
+    /// The next record's number and offset.
     next: u64,
     end: u64,
 }
 
-/// What one owner has asked of this process: hashes of its requests by their names.
+/// One owner's requests to this process: hashes of their bodies by their names.
 #[derive(Debug, Default)]
 struct Asker {
     /// The current generation and the one before.
@@ -102,7 +102,7 @@ struct Asker {
     forgot: bool,
 }
 
-/// Whether this process was asked before.
+/// Whether this process has had a request before.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum PriorRequest {
     /// Never.
@@ -159,17 +159,16 @@ impl Asker {
     }
 }
 
-/// Writes the journal of a new identity, which nobody has asked for anything. A journal that is
-/// there stays.
+/// Writes the empty journal of a new identity. An existing journal stays.
 ///
 /// # Errors
 ///
-/// If it cannot be written. Then less is certain later, and nothing is wrong.
+/// If it cannot be written. Answers about requests are then less certain later, but never wrong.
 pub(crate) fn create(path: &Path) -> io::Result<()> {
     create_on(path, &boot_id())
 }
 
-/// The same on a machine whose current start has this id.
+/// The same, with the id of the current boot.
 fn create_on(path: &Path, boot: &str) -> io::Result<()> {
     if path.exists() || before(path).exists() {
         return Ok(());
@@ -180,13 +179,13 @@ fn create_on(path: &Path, boot: &str) -> io::Result<()> {
 }
 
 impl Journal {
-    /// Reads what earlier processes have left, and begins the file of this one. What cannot be read
-    /// proves nothing, and a file that cannot be written is begun when it can.
+    /// Reads the files of earlier processes, and begins the file of this one. A file that cannot be
+    /// read proves nothing; one that cannot be written is begun later.
     pub(crate) fn open(path: &Path, instance: Nonce) -> Self {
         Self::open_on(path, instance, &boot_id())
     }
 
-    /// The same on a machine whose current start has this id.
+    /// The same, with the id of the current boot.
     fn open_on(path: &Path, instance: Nonce, boot: &str) -> Self {
         let mut journal = Self {
             path: path.to_path_buf(),
@@ -207,7 +206,7 @@ impl Journal {
         journal
     }
 
-    /// Reads what earlier processes have left, unless that is done.
+    /// Reads the files of earlier processes, unless that is done.
     fn read(&mut self) -> io::Result<()> {
         if !self.unread {
             return Ok(());
@@ -220,7 +219,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes the first file of this process, with what is known of those before, in place of
+    /// Writes the first file of this process, with what is known of earlier processes, in place of
     /// theirs.
     fn begin(&mut self) -> io::Result<()> {
         self.read()?;
@@ -250,7 +249,7 @@ impl Journal {
         let file = create_file(&beside)?;
         file.write_all_at(&text, 0)?;
         std::fs::rename(&beside, &self.path)?;
-        // What is only in there is in the new file now.
+        // The new file now has everything that was only in there.
         let _ = std::fs::remove_file(before(&self.path));
         self.log = Some(OpenJournal { file, end: head.length, head, next });
         Ok(())
@@ -262,7 +261,7 @@ impl Journal {
         self.log = None;
     }
 
-    /// Whether this process was asked this before.
+    /// Whether this process has had this request before.
     pub(crate) fn prior_request(
         &self,
         owner: &Principal,
@@ -277,7 +276,8 @@ impl Journal {
         }
     }
 
-    /// Writes down that a request will be carried out. Nothing may be started for it before.
+    /// Records that a request will be carried out. Nothing may be started for it before this
+    /// returns.
     ///
     /// # Errors
     ///
@@ -310,14 +310,14 @@ impl Journal {
         log.commit()
     }
 
-    /// Makes the current file the one before, and begins another.
+    /// Makes the current file the previous one, and begins another.
     fn put_aside(&mut self) -> io::Result<()> {
         let Some(log) = &mut self.log else { return Ok(()) };
         log.commit()?;
         let head = JournalHead {
             from: log.head.from + log.next,
             length: HEAD as u64,
-            // With the next file, the one before this one goes.
+            // The next file replaces the one before this.
             complete: log.head.complete && log.head.from == 0,
             ..log.head.clone()
         };
@@ -331,8 +331,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes down how a request ended. Where it cannot be written, the next process knows only
-    /// that it was begun.
+    /// Records how a request ended. If it cannot be written, the next process knows only that it
+    /// was begun.
     pub(crate) fn note_end(&mut self, owner: &Principal, request: Nonce, ending: Ending) {
         let end = match ending {
             Ending::Exit(Exit::Code(code)) => format!("exit code {code}"),
@@ -366,11 +366,10 @@ impl Journal {
         }
     }
 
-    /// What became of a request of which no job is kept, by its id alone. `instance` is the process
-    /// that it was first sent to, where whoever asks knows that.
+    /// What became of a request whose job is no longer kept, by its id alone. `instance` is the
+    /// process that it was first sent to, if the asker knows it.
     ///
-    /// A device knows the ids of what it has asked for through any of its surfaces: it is looked
-    /// for under each.
+    /// A device knows the ids of the requests of all its surfaces, so each surface is searched.
     pub(crate) fn trace(&self, owner: &Principal, request: Nonce, instance: Option<Nonce>) -> Past {
         let other = |surface| Principal { surface, ..owner.clone() };
         let owners = [owner.clone(), other(Surface::Human), other(Surface::AiLocal)];
@@ -396,8 +395,8 @@ impl Journal {
 }
 
 impl OpenJournal {
-    /// Writes a record behind the others. It counts once the length in the head says so: until then
-    /// the next one is written over it.
+    /// Appends a record. It counts once the length in the head includes it; until then the next
+    /// record overwrites it.
     fn append(&mut self, record: &JournalRecord) -> io::Result<()> {
         let line = record.line(self.next);
         self.file.write_all_at(&line, self.end)?;

@@ -1,8 +1,8 @@
-//! What is written down of runs that have ended, and what of it the next agent finds.
+//! The records of runs that have ended, and how the next agent reads them.
 //!
-//! A holder keeps what has ended until its agent has written it down, however often that fails.
-//! What is written is removed when its job is forgotten, and for no other reason: what cannot be
-//! read stays for the next agent, and what is damaged is put aside.
+//! A holder keeps an ended run until its agent has recorded it, however often that fails. A record
+//! is removed when its job is forgotten, and for no other reason: one that cannot be read stays for
+//! the next agent, and a damaged one is put aside.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,26 +16,26 @@ use super::job::Job;
 use super::{Jobs, ended};
 use crate::holder::message::HolderOrder;
 
-/// What could not be written down is tried again after so long.
+/// How long to wait before retrying a record that could not be written.
 const RETRY: Duration = Duration::from_secs(3);
 
-/// What was damaged is put aside under its name with this behind it, until the next start.
+/// A damaged record is put aside under its name with this suffix, until the next start.
 const DAMAGED: &str = ".damaged";
 
-/// What is found where something was written down for a later agent.
+/// What was found in the place of a record.
 #[derive(Debug)]
 pub(crate) enum Recorded<T> {
-    /// What was written.
+    /// The record.
     Whole(T),
-    /// It is certainly not what was written.
+    /// It is certainly not what was written there.
     Damaged,
     /// It cannot be read now, for this reason, and may be whole. It stays where it is.
     Unreadable(String),
 }
 
 impl Jobs {
-    /// Runs that ended under an earlier agent and that nobody holds, the oldest first. Says whether
-    /// those are all.
+    /// Recorded runs of earlier agents that no holder has, the oldest first; and whether those are
+    /// all.
     pub(super) fn past_runs(&self, held: &[Arc<Job>]) -> (Vec<Arc<Job>>, bool) {
         let mut past = Vec::new();
         let read = |id| match ended::read(&self.runs, id, &self.directory) {
@@ -51,9 +51,9 @@ impl Jobs {
         (past, all)
     }
 
-    /// Writes down runs that have ended, and removes what is written of those that are forgotten,
-    /// for as long as the agent lives. On a thread that may wait for a disk. A holder keeps what it
-    /// has until that is done.
+    /// Records runs that have ended, and removes the records of those that are forgotten, for as
+    /// long as the agent lives. It works on a blocking thread. A holder keeps a run until it is
+    /// recorded.
     pub(super) async fn write_down_runs(self: Arc<Self>) {
         let (mut waiting, mut again) = (Vec::new(), Instant::now());
         loop {
@@ -69,13 +69,13 @@ impl Jobs {
             }
             let jobs = self.clone();
             let written = tokio::task::spawn_blocking(move || jobs.write_down(finished));
-            // It dies only with the agent.
+            // The thread dies only with the agent.
             let Ok((written, failed, error)) = written.await else { continue };
             if first && let Some(error) = error {
                 tracing::warn!(%error, "runs cannot be written down yet; their holders keep them");
             }
             waiting.extend(failed);
-            // Now they are ours to keep.
+            // Now they are ours, not the holder's.
             for (holder, job) in written {
                 if let Some(kept_by) = &holder
                     && kept_by.order(&HolderOrder::Forget(job.id)).is_err()
@@ -86,8 +86,8 @@ impl Jobs {
         }
     }
 
-    /// Writes down what has ended. Returns what is written, or need not be; what is not; and one
-    /// error of those.
+    /// Records what has ended. Returns what was recorded or need not be, what was not, and one
+    /// error of the latter.
     fn write_down(
         &self,
         finished: Vec<ToWrite>,
@@ -96,12 +96,12 @@ impl Jobs {
         let (written, failed): (Vec<_>, Vec<_>) = finished.into_iter().partition(|(_, job)| {
             let written = match &job.terminal {
                 _ if job.spool.is_discarded() => Ok(true),
-                // The keeper of sessions writes those down.
+                // The keeper of sessions records those.
                 Some(terminal) => Ok(terminal.is_archived()),
                 None => ended::write(&self.runs, job).map(|()| true),
             };
             if job.terminal.is_none() && job.spool.is_discarded() {
-                // Forgotten, perhaps meanwhile.
+                // It was forgotten, perhaps meanwhile.
                 self.remove_runs(std::slice::from_ref(job));
             }
             written.unwrap_or_else(|error| {
@@ -112,7 +112,7 @@ impl Jobs {
         (written, failed, failure)
     }
 
-    /// Removes what is written of runs that were forgotten. What cannot be removed is tried again
+    /// Removes the records of runs that were forgotten. One that cannot be removed is tried again
     /// at the next start.
     pub(crate) fn remove_runs(&self, forgotten: &[Arc<Job>]) {
         for job in forgotten.iter().filter(|job| job.terminal.is_none()) {
@@ -121,8 +121,8 @@ impl Jobs {
     }
 }
 
-/// Reads what is written down below a directory of jobs that are not held. What is damaged is put
-/// aside, and what was put aside before is removed. Returns whether all was read.
+/// Reads the records in a directory, of jobs that are not held. Puts damaged ones aside, and
+/// removes those that were put aside before. Returns whether all were read.
 pub(crate) fn read_all(
     directory: &Path,
     held: &[Arc<Job>],
@@ -137,7 +137,7 @@ pub(crate) fn read_all(
     for entry in entries {
         let (name, path) = (entry.file_name(), entry.path());
         if name.to_str().is_some_and(|name| name.ends_with(DAMAGED)) {
-            // Whatever it is; what cannot be removed is tried again at the next start.
+            // Remove it, whatever it is; if that fails, the next start tries again.
             let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
         }
         let Some(id) = id_of(&name) else { continue };
@@ -159,7 +159,7 @@ pub(crate) fn read_all(
     all
 }
 
-/// The job that a file or a directory is of, by its name.
+/// The id of the job that a file or a directory belongs to, by its name.
 fn id_of(name: &std::ffi::OsStr) -> Option<Nonce> {
     name.to_str()?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! The table of jobs: which there are, in which order, and when each is forgotten.
+//! The table of jobs, their order, and when each is forgotten.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
@@ -17,54 +17,54 @@ use crate::gate::Asker;
 use crate::gate::principal::Principal;
 use crate::gate::reason::Denied;
 
-/// So many jobs are kept at most, some 2 KiB each; the oldest that ended goes first.
+/// At most this many jobs are kept, some 2 KiB each; the oldest that ended goes first.
 const KEPT: usize = 4_096;
 
-/// Output is brought within its bounds after so many starts.
+/// Output is brought within its bounds after this many starts.
 const BOUND_EVERY: u32 = 64;
 
-/// So much output of all jobs is kept at most; that of the oldest that ended goes first.
+/// At most this much output of all jobs is kept; that of the oldest that ended goes first.
 const KEPT_BYTES: u64 = 2 << 30;
 
-/// So much output of jobs that ended is kept in memory at most.
+/// At most this much output of jobs that ended is kept in memory.
 const KEPT_MEMORY: usize = 4 << 20;
 
-/// How long a stop that overtook its request makes sure that it never starts.
+/// How long a stop that overtook its request keeps that from starting.
 const TOMBSTONE: Duration = Duration::from_secs(120);
 
-/// So many tombstones one device may have.
+/// At most this many tombstones of one device are kept.
 pub(super) const TOMBSTONES: usize = 1024;
 
-/// Every job that is known, and the requests that must not come to anything.
+/// Every known job, and the requests that must not be carried out.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(super) jobs: HashMap<Nonce, Arc<Job>>,
-    /// In the order in which they were asked for.
+    /// In order of request.
     pub(super) order: VecDeque<Nonce>,
-    /// By device: what one of its surfaces was told will not start is started through no other.
+    /// By device: what one of its surfaces was told will not start must not start through another.
     pub(super) tombstones: HashMap<(Id, Nonce), Instant>,
     pub(super) journal: Journal,
-    /// So many starts since the output was last brought within its bounds.
+    /// How many jobs were started since the output was last brought within its bounds.
     pub(super) starts: u32,
     /// Jobs that were forgotten, and may have files.
     pub(super) forgotten: Vec<Arc<Job>>,
-    /// The agent is about to end: nothing more is begun.
+    /// The agent is about to end: no more jobs are begun.
     pub(super) retired: bool,
 }
 
 impl Table {
-    /// Throws away output that belongs to no job.
+    /// Deletes output that belongs to no job.
     pub(super) fn sweep(&self, directory: &Path) {
         let known: HashSet<OsString> = self.jobs.keys().map(|id| id.to_string().into()).collect();
         for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
             if !known.contains(&entry.file_name()) {
-                // What cannot be removed is tried again at the next start.
+                // A file that cannot be removed is tried again at the next start.
                 let _ = std::fs::remove_file(entry.path());
             }
         }
     }
 
-    /// Adds a job behind all others.
+    /// Adds a job after all others.
     pub(super) fn add(&mut self, job: Arc<Job>) {
         self.order.push_back(job.id);
         self.jobs.insert(job.id, job);
@@ -82,8 +82,8 @@ impl Table {
         })
     }
 
-    /// The first number that is not the name of a session this one may see, whomever it is filed
-    /// for.
+    /// The first number that is not the name of a session that `asker` may see, whatever its owner
+    /// label.
     pub(crate) fn free_name(&self, asker: &Asker) -> String {
         let asker = asker.as_surface();
         let seen = |job: &&Arc<Job>| !job.ended() && job.is_seen_by(&asker);
@@ -94,7 +94,7 @@ impl Table {
         free.unwrap_or_default().to_string()
     }
 
-    /// Makes sure that a request that has not come will not start anything.
+    /// Makes sure that a request that has not arrived will not start anything.
     pub(super) fn bury(&mut self, owner: &Principal, request: Nonce) -> Result<(), Failure> {
         self.forget(Instant::now());
         let own = self.tombstones.keys().filter(|(device, _)| *device == owner.device).count();
@@ -108,14 +108,14 @@ impl Table {
         Ok(())
     }
 
-    /// Whether a request was stopped before it came.
+    /// Whether a request was stopped before it arrived.
     pub(super) fn is_buried(&self, owner: &Principal, request: Nonce, now: Instant) -> bool {
         let since = self.tombstones.get(&(owner.device, request));
         since.is_some_and(|since| now.duration_since(*since) < TOMBSTONE)
     }
 
-    /// Stops a request of which there is no job. It will not start from now on; that it never has
-    /// is said only if the journal proves it.
+    /// Stops a request that has no job. It will not start from now on; the answer says that it
+    /// never did only if the journal proves it.
     pub(super) fn stop_unknown(
         &mut self,
         owner: &Principal,
@@ -133,7 +133,7 @@ impl Table {
         }
     }
 
-    /// Why there is no such job.
+    /// The failure that says why there is no such job.
     pub(super) fn why_gone(&self, owner: &Principal, id: Nonce) -> Failure {
         match self.journal.trace(owner, id, None) {
             Past::Ended(how) => Failure::new(
@@ -153,10 +153,10 @@ impl Table {
         }
     }
 
-    /// Forgets what is too old or too much.
+    /// Forgets the jobs that are too old or too many.
     pub(super) fn forget(&mut self, now: Instant) {
         self.tombstones.retain(|_, since| now.duration_since(*since) < TOMBSTONE);
-        // What lives gathers at the front, and may live for long.
+        // Running jobs gather at the front, and may run for long.
         loop {
             let ended = |id: &Nonce| self.jobs.get(id).is_none_or(|job| job.ended());
             let Some(at) = self.order.iter().position(ended) else { break };
@@ -176,8 +176,8 @@ impl Table {
         }
     }
 
-    /// Keeps the output of ended jobs within its bounds, oldest first. Not at every start: it looks
-    /// at all of them.
+    /// Keeps the output of ended jobs within its bounds, oldest first. Not called at every start,
+    /// since it looks at all jobs.
     pub(super) fn bound_output(&mut self) {
         let sizes = |job: &Arc<Job>| {
             let stats = job.spool.stats();

@@ -1,10 +1,10 @@
-//! Turns: how many runs go at once, shared fairly between devices.
+//! Turns: how many runs run at once, shared fairly between devices.
 //!
-//! Each device has [`OWN`] turns that nobody else can take. The others are shared; while there are
-//! none left, the devices that wait get one in rotation, and each device's runs in the order in
-//! which they came. So one device with hundreds of runs, or with long ones, keeps no other device
-//! from running. A device that has gone keeps its place in the rotation: its runs were asked for,
-//! and somebody may have their ids.
+//! Each device has [`OWN`] turns that nobody else can take. The others are shared; while none are
+//! free, the devices that wait get one in rotation, and each device's runs get theirs in order of
+//! arrival. So one device with hundreds of runs, or with long ones, keeps no other device from
+//! running. A device that has disconnected keeps its place in the rotation: its runs were
+//! requested, and somebody may have their ids.
 //!
 //! A queue has [`WAITING`] places for each device. When it is full, further runs are refused as
 //! `busy`.
@@ -16,10 +16,10 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Id;
 use tokio::sync::oneshot;
 
-/// Runs of one device that go whatever other devices do.
+/// How many runs of one device may run, whatever other devices do.
 const OWN: usize = 4;
 
-/// Runs of one device that wait for their turn at most.
+/// At most this many runs of one device wait for their turn.
 const WAITING: usize = 1_024;
 
 /// All turns.
@@ -32,8 +32,8 @@ pub(crate) struct Turns {
 
 #[derive(Debug, Default)]
 struct TurnTable {
-    /// How many of the shared turns are taken. Runs of an earlier agent may make it more than there
-    /// are.
+    /// How many of the shared turns are taken. Runs of an earlier agent may make this more than
+    /// there are.
     taken: usize,
     devices: HashMap<Id, Device>,
     /// Devices with runs that wait, the next one first.
@@ -62,7 +62,7 @@ pub(crate) struct RunTurn {
     which: Which,
 }
 
-/// A place in the queue, or a turn that has come. Dropped, it gives back either.
+/// A place in the queue, or a turn that has come. Either is given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct QueuePlace {
     turns: Arc<Turns>,
@@ -71,7 +71,7 @@ pub(crate) struct QueuePlace {
 }
 
 impl Turns {
-    /// Turns of which one device alone can have `all`.
+    /// Turns, of which a single device can have at most `all`.
     pub(crate) fn new(all: usize) -> Arc<Self> {
         Arc::new(Self { inner: Mutex::default(), shared: all.saturating_sub(OWN) })
     }
@@ -106,7 +106,7 @@ impl Turns {
         Ok(QueuePlace { turns: self.clone(), device, comes })
     }
 
-    /// The turn of a run that goes already.
+    /// The turn of a run that runs already.
     pub(crate) fn occupy(self: &Arc<Self>, device: Id) -> RunTurn {
         let mut guard = self.lock();
         let inner = &mut *guard;
@@ -137,7 +137,7 @@ impl Turns {
 impl TurnTable {
     /// Gives turns to those who wait, as far as there are any.
     fn give(&mut self, shared: usize) {
-        // Those of a device's own first: they are of no use to anybody else.
+        // A device's own turns first: nobody else can use them.
         for one in self.devices.values_mut() {
             while one.own < OWN
                 && let Some(gives) = one.waiting.pop_front()
@@ -149,7 +149,7 @@ impl TurnTable {
             && let Some(device) = self.rotation.pop_front()
         {
             let Some(one) = self.devices.get_mut(&device) else { continue };
-            // Whoever has gone away meanwhile is passed over.
+            // A run that has left the queue is skipped.
             let given =
                 one.waiting.pop_front().is_some_and(|gives| gives.send(Which::Shared).is_ok());
             self.taken += usize::from(given);
@@ -178,7 +178,7 @@ impl QueuePlace {
 impl Drop for QueuePlace {
     fn drop(&mut self) {
         self.comes.close();
-        // A turn that came and was not taken.
+        // A turn that came, and was not taken.
         if let Ok(which) = self.comes.try_recv() {
             self.turns.give_back(self.device, which);
         }

@@ -1,8 +1,7 @@
-//! Users of this machine, as those who start programs need them.
+//! Looks up users of this machine, for starting programs.
 //!
-//! To look one up may wait for a network, so that it is done beside what else goes on. What was
-//! found is believed for a second: programs that are started one after the other need no other
-//! thread.
+//! A lookup may wait for a network, so it runs on its own thread. A result is believed for a
+//! second: programs that are started one after the other need no other thread.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -15,13 +14,13 @@ use tokio::time::timeout;
 use crate::files::waits::Waits;
 use crate::os::user::User;
 
-/// So long what was found is believed.
+/// How long a result is believed.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// So many users are remembered, that of the agent among them.
+/// At most this many users are remembered, including that of the agent.
 const REMEMBERED: usize = 64;
 
-/// Nobody waits longer for what is looked up: the next one may have more luck.
+/// The longest wait for a lookup: the next request may have more luck.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 type UserCache = Mutex<HashMap<Option<String>, (Instant, User)>>;
@@ -29,12 +28,12 @@ type UserCache = Mutex<HashMap<Option<String>, (Instant, User)>>;
 /// Looks users up, and remembers them for a moment.
 #[derive(Debug)]
 pub(crate) struct Users {
-    /// The threads that look up the agent's own user, and those for other users, and for programs:
-    /// whoever asks for one that is never found keeps nobody else.
+    /// The threads that look up the agent's own user, other users, and programs: a lookup that
+    /// never ends delays no other kind.
     own: Waits,
     named: Waits,
     programs: Waits,
-    /// By the name that was asked for; the agent's own has none.
+    /// By the requested name; the agent's own user has none.
     found: Arc<UserCache>,
     /// Which of them is being looked up: one thread is enough.
     sought: Mutex<HashMap<Option<String>, Arc<tokio::sync::Mutex<()>>>>,
@@ -67,7 +66,7 @@ impl Users {
             if let Some(user) = self.fresh(name) {
                 return Ok(user);
             }
-            // It is known to the next one though nobody waits for it any more.
+            // The next request finds the result even if nobody waits for it any more.
             let find = move || {
                 let user = asked.as_deref().map_or_else(User::current, User::find)?;
                 keep(&found, asked, user.clone());
@@ -91,8 +90,8 @@ impl Users {
         patiently(self.programs.run(look)).await
     }
 
-    /// Learns something about the machine and the agent's own user, which may have to wait as
-    /// lookups do.
+    /// Looks up something about the machine and the agent's own user, which may have to wait like
+    /// other lookups.
     pub(crate) async fn own<T: Send + 'static>(
         &self,
         learn: impl FnOnce() -> T + Send + 'static,

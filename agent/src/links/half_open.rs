@@ -1,18 +1,18 @@
-//! Handshakes that have begun and not ended: few at once, and no route keeps the others out.
+//! Handshakes in progress: few at once, and no route can keep the others out.
 //!
 //! A newcomer always gets a place. When all are taken, the route that has most of them gives up its
-//! oldest: who floods loses its own handshakes. Between routes that have equally many the oldest
-//! handshake goes, which an honest one rarely is: it takes two round trips.
+//! oldest: a flooder loses its own handshakes. Between routes that have equally many the oldest
+//! handshake goes; an honest one is rarely the oldest, since it takes only two round trips.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use farwire_protocol::header::Route;
 use tokio_util::sync::CancellationToken;
 
-/// So many handshakes at once: each costs a millisecond and some memory.
+/// At most this many handshakes at once: each costs a millisecond and some memory.
 const PLACES: usize = 16;
 
-/// The places for handshakes that have not ended.
+/// The places for handshakes in progress.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HalfOpen {
     inner: Arc<Mutex<HalfOpenTable>>,
@@ -45,7 +45,7 @@ impl HalfOpen {
         self.inner.lock().expect("nothing panics while it is held")
     }
 
-    /// Takes a place for a handshake that has come by this route.
+    /// Takes a place for a handshake that came by this route.
     pub(crate) fn take(&self, route: Route) -> HalfOpenPlace {
         let mut inner = self.lock();
         inner.next += 1;
@@ -59,14 +59,14 @@ impl HalfOpen {
 }
 
 impl HalfOpenTable {
-    /// Takes the oldest place of the route that has most, counting the newcomer as one of its
+    /// Frees the oldest place of the route that has most, counting the newcomer as one of its
     /// route.
     fn free_one(&mut self, newcomer: Route) {
         let count = |route: Route| {
             let taken = self.taken.iter().filter(|taken| taken.route == route).count();
             taken + usize::from(route == newcomer)
         };
-        // Of several with the same count `rev` and `max_by_key` give the oldest.
+        // Of several with the same count `rev` and `max_by_key` return the oldest.
         let most = self.taken.iter().enumerate().rev().max_by_key(|(_, taken)| count(taken.route));
         if let Some((at, _)) = most {
             self.taken.remove(at).lost.cancel();

@@ -1,8 +1,8 @@
 //! How many streams each device may have open on this agent, so that one does not take them all.
 //!
 //! All streams of all devices come over one connection, which carries a limited number. A device
-//! may have seven eighths of what the others leave: there is always room for one more device.
-//! Streams of the class for control have a number of their own, so that what runs can be stopped.
+//! may have seven eighths of what the others leave, so that there is always room for one more
+//! device. Control streams have a limit of their own, so that what runs can be stopped.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -11,10 +11,10 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
 use farwire_protocol::id::Id;
 
-/// So many streams are open at once, as the transport has it.
+/// At most this many streams are open at once, by the transport's limit.
 pub(crate) const STREAMS: usize = 256;
 
-/// So many streams for control one device has at most. Each of them asks one question.
+/// At most this many control streams of one device are open. Each of them serves one request.
 const CONTROL: usize = 64;
 
 /// Open streams by device.
@@ -43,7 +43,7 @@ impl Shares {
         self.open.lock().expect("nothing panics while it is held")
     }
 
-    /// Opens one more stream for a device, or says that it has too many.
+    /// Opens one more stream for a device, or fails if it has too many.
     pub(crate) fn take(&self, device: Id, class: Class) -> Result<Share, Failure> {
         let mut open = self.lock();
         let all: usize = open.values().map(|one| one.all).sum();

@@ -1,4 +1,4 @@
-//! Who holds a program, and what is ordered of them.
+//! Who holds a program, and the orders to its holder.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, Weak};
@@ -9,16 +9,16 @@ use farwire_protocol::id::Nonce;
 use super::{Program, lock};
 use crate::holder::message::HolderOrder;
 
-/// Whoever holds programs, as far as orders about them go.
+/// A holder of programs, to which orders are sent.
 pub(crate) trait Orders: fmt::Debug + Send + Sync {
     /// Sends an order. Whether it is carried out shows in reports.
     ///
     /// # Errors
     ///
-    /// [`Kind::Busy`] if no orders have been taken for long, and this one is not given.
+    /// [`Kind::Busy`] if no orders have been taken for long, and this one was not sent.
     fn order(&self, order: &HolderOrder) -> Result<(), Failure>;
 
-    /// Whose programs are held, once there are any.
+    /// The id of the user whose programs it holds, once it holds any.
     fn user(&self) -> Option<u32>;
 }
 
@@ -34,7 +34,7 @@ pub(super) enum HoldState {
 }
 
 impl HoldState {
-    /// Orders something of whoever holds it. If they are gone, that is about to be said of the job.
+    /// Sends an order to the holder. If that is gone, the job is about to be reported as lost.
     fn order(&self, order: &HolderOrder) -> Result<(), Failure> {
         match self {
             Self::Held(holder) => holder.upgrade().map_or(Ok(()), |holder| holder.order(order)),
@@ -44,11 +44,11 @@ impl HoldState {
 }
 
 impl Program {
-    /// Gives it to a holder.
+    /// Assigns it to a holder.
     ///
     /// # Errors
     ///
-    /// [`Kind::Cancelled`] if it must not be started any more.
+    /// [`Kind::Cancelled`] if it must no longer be started.
     pub(crate) fn assign(&self, holder: Weak<dyn Orders>) -> Result<(), Failure> {
         let mut place = lock(&self.place);
         if let HoldState::Cancelled(why) = *place {
@@ -58,7 +58,7 @@ impl Program {
         Ok(())
     }
 
-    /// Takes it back from its holder: no order to start it was given.
+    /// Takes it back from its holder, to which no order to start it was sent.
     pub(crate) fn unassign(&self) {
         *lock(&self.place) = HoldState::Nowhere;
     }
@@ -68,7 +68,7 @@ impl Program {
         matches!(*lock(&self.place), HoldState::Held(_))
     }
 
-    /// Why it will not be started, if that is so.
+    /// Why it will never be started, if that is so.
     pub(crate) fn why_cancelled(&self) -> Option<Failure> {
         match *lock(&self.place) {
             HoldState::Cancelled(why) => Some(Failure::new(Kind::Cancelled, why)),
@@ -76,7 +76,7 @@ impl Program {
         }
     }
 
-    /// Makes sure that it is never started, if no holder has it. Returns whether that is so.
+    /// Makes sure that it is never started, unless a holder has it. Returns whether that was done.
     pub(crate) fn cancel(&self, why: &'static str) -> bool {
         let mut place = lock(&self.place);
         match *place {
@@ -94,7 +94,7 @@ impl Program {
         self.cancelled.notified().await;
     }
 
-    /// Orders something of its holder, if it has one.
+    /// Sends an order to its holder, if it has one.
     ///
     /// # Errors
     ///
@@ -103,15 +103,15 @@ impl Program {
         lock(&self.place).order(order)
     }
 
-    /// Gives its holder the note that `make` makes for a user. One at a time: the last one that was
-    /// made counts.
+    /// Gives its holder the note that `make` returns for a user. One at a time, so that the last
+    /// note that was made counts.
     pub(crate) fn renew_note(&self, make: impl FnOnce(u32) -> Option<HolderOrder>) {
         let place = lock(&self.place);
         if let HoldState::Held(holder) = &*place
             && let Some(user) = holder.upgrade().and_then(|holder| holder.user())
             && let Some(order) = make(user)
         {
-            // Where it cannot be given, the next agent knows a little less.
+            // If that fails, the next agent knows a little less.
             let _ = place.order(&order);
         }
     }
@@ -123,7 +123,7 @@ pub(super) fn unblock(
     place: Arc<Mutex<HoldState>>,
 ) -> impl Fn() + Send + Sync + 'static {
     move || {
-        // There is always room for one of each job.
+        // There is always room for one such order of each job.
         let _ = lock(&place).order(&HolderOrder::Unblock(job));
     }
 }

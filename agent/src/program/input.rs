@@ -2,13 +2,13 @@
 //!
 //! # Invariants
 //!
-//! - Standard input that came within the request is with the holder, which writes and closes it. No
-//!   stream adds to it or ends it.
+//! - The holder writes standard input that came with the request, and closes it. No stream adds to
+//!   it or ends it.
 //! - Otherwise one stream at a time has the [`Seat`]: it alone writes, and it alone ends the input,
 //!   once every byte below the end has been written. A stream that has lost the seat changes
 //!   nothing.
-//! - The memory of the log says that bytes are about to be written, and then how many were. If an
-//!   agent dies in between, the next one knows that it does not know: `input_unknown`.
+//! - The memory of the log records that bytes are about to be written, and then how many were. If
+//!   an agent dies in between, the next one knows that the count is uncertain: `input_unknown`.
 
 use std::io::ErrorKind;
 use std::sync::{Arc, LazyLock};
@@ -27,9 +27,9 @@ static NOTHING: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::n
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Seat(u64);
 
-/// What one attempt to write came to.
+/// The result of one attempt to write.
 enum WriteOutcome {
-    /// So many bytes were written, or are not wanted any more.
+    /// This many bytes were written, or dropped because nobody reads them.
     Took(usize),
     /// The pipe is full.
     Full(Arc<Input>),
@@ -57,7 +57,7 @@ enum Sink {
 }
 
 impl Feed {
-    /// One that `waits` for a program to be started, or that takes nothing.
+    /// A feed that `waits` for a program to be started, or that takes nothing.
     pub(super) fn new(waits: bool) -> Self {
         let sink = if waits { Sink::Waiting } else { Sink::Closed };
         Self { sink, seat: 0, unknown: false }
@@ -85,8 +85,8 @@ impl Program {
         self.written.as_ref().unwrap_or(&NOTHING).subscribe()
     }
 
-    /// Gives a stream the right to pass on standard input, and says from which offset on. Whichever
-    /// stream had it before has it no longer.
+    /// Gives a stream the right to pass on standard input, and returns from which offset on. The
+    /// stream that had it before loses it.
     ///
     /// # Errors
     ///
@@ -101,14 +101,13 @@ impl Program {
         Ok((Seat(feed.seat), *self.watch_written().borrow()))
     }
 
-    /// Passes on standard input; waits for the program to start and for room in its pipe. A program
-    /// that wants no more gets none, and that is no error. Returns `false` if another stream has
-    /// the seat.
+    /// Passes on standard input; waits for the program to start and for room in its pipe. It is no
+    /// error if the program reads no more. Returns `false` if another stream has the seat.
     pub(crate) async fn write_input(&self, seat: Seat, bytes: &[u8]) -> bool {
         self.write_as(Some(seat), bytes).await
     }
 
-    /// Answers a program on a terminal that asks for something. Needs no seat.
+    /// Answers a terminal query of a program. Needs no seat.
     pub(crate) async fn write(&self, bytes: &[u8]) {
         self.write_as(None, bytes).await;
     }
@@ -132,8 +131,9 @@ impl Program {
         true
     }
 
-    /// Writes what there is room for. Under one lock with the seat and the count, so that no byte
-    /// is written for a stream whose place another one has read the count from.
+    /// Writes as much as there is room for. The seat, the write and the count are under one lock,
+    /// so that no byte is written for a stream after another stream has taken its seat and read the
+    /// count.
     fn try_write_input(&self, seat: Option<Seat>, bytes: &[u8]) -> WriteOutcome {
         let mut feed = lock(&self.feed);
         if seat.is_some_and(|seat| seat != Seat(feed.seat)) {
@@ -163,7 +163,7 @@ impl Program {
         }
     }
 
-    /// So many bytes of input have been passed on.
+    /// Counts bytes of input that have been passed on.
     pub(crate) fn count_passed(&self, bytes: usize) {
         if let Some(written) = &self.written {
             self.spool.add_input(bytes as u64);
@@ -195,17 +195,17 @@ impl Program {
         self.report_closed(was_open);
     }
 
-    /// Nothing more can be passed on.
+    /// Closes the input: nothing more can be passed on.
     pub(crate) fn close_input(&self) {
         let was_open = lock(&self.feed).close();
         self.report_closed(was_open);
     }
 
-    /// Has the holder let go of the input, too, where it `was_open`. Not under the lock of the
-    /// input, which comes after that of who holds the program.
+    /// Has the holder close the input, too, if it `was_open`. Call it without the lock on the
+    /// input, which comes after the lock on the holder.
     fn report_closed(&self, was_open: bool) {
         if was_open {
-            // There is always room for one of each job.
+            // There is always room for one such order of each job.
             let _ = self.order(&HolderOrder::CloseInput(self.job));
         }
     }

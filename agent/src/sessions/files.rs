@@ -1,5 +1,5 @@
-//! What is kept of a session on the disk, in a directory of its own: what it is, what happened to
-//! it, and the last of what it said.
+//! What is kept of a session on the disk, in a directory of its own: its description, its events,
+//! and the end of its log.
 //!
 //! ```text
 //!     STATE/sessions/ID/session.json                     what it is, and how it ended
@@ -7,9 +7,9 @@
 //!                       transcript, transcript.old       the end of the log: where it begins, then its bytes
 //! ```
 //!
-//! It is written about once a second, off the way of keys and of output. A kill loses what came
-//! since; a flood loses its middle, which the transcript tells by beginning anew. All of it is as
-//! private as the terminal was: directories 0700, files 0600.
+//! It is written about once a second, without delaying keys or output. A kill loses what came
+//! since. A flood loses its middle; the transcript then begins anew. All of it is as private as the
+//! terminal was: directories 0700, files 0600.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -20,23 +20,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::spool::{Item, Mode, Spool, SpoolReader};
 
-/// A file of events is put aside when it is so large.
+/// The size at which a file of events is put aside.
 const EVENTS: u64 = 1 << 20;
 
-/// A transcript is put aside when it is so large: there are two, and with them the last 2 to 4 MiB.
+/// The size at which a transcript is put aside: there are two, with the last 2 to 4 MiB between
+/// them.
 const TRANSCRIPT: u64 = 2 << 20;
 
-/// What is more than this behind is passed over.
+/// If the transcript is further behind than this, it skips to the end of the log.
 const BEHIND: u64 = 4 << 20;
 
-/// So much of the end is written where something was passed over.
+/// How much of the end is written then.
 const TAIL: u64 = 1 << 20;
 
 /// How much is read at once.
 const PIECE: usize = 64 << 10;
 
-/// No description of a session is longer, in bytes: not when it is written, and not when it is
-/// read.
+/// The longest description of a session, in bytes, both when written and when read.
 const LONGEST: u64 = 64 << 10;
 
 /// The files of one session.
@@ -44,7 +44,7 @@ const LONGEST: u64 = 64 << 10;
 pub(crate) struct Files {
     directory: PathBuf,
     transcript: Option<Transcript>,
-    /// What is written of the log, and what could not be is not tried again.
+    /// Reads what is to be written of the log. What could not be written is not tried again.
     log: Option<SpoolReader>,
 }
 
@@ -57,7 +57,7 @@ struct Transcript {
     length: u64,
 }
 
-/// The end of a log, as it was written down.
+/// The recorded end of a log.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(crate) struct Said {
     /// The offset of its first byte in the log, and how many line feeds were before that.
@@ -74,7 +74,7 @@ struct TranscriptHead {
 }
 
 impl Files {
-    /// Those in this directory, which is made if it is not there.
+    /// The files in this directory, which is created if it is missing.
     pub(crate) fn open(directory: PathBuf) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
         Ok(Self { directory, transcript: None, log: None })
@@ -84,7 +84,7 @@ impl Files {
         self.directory.join(name)
     }
 
-    /// Says what the session is.
+    /// Writes the description of the session.
     pub(crate) fn describe(&self, description: &impl Serialize) -> io::Result<()> {
         let mut text = serde_json::to_vec(description)?;
         text.push(b'\n');
@@ -114,7 +114,7 @@ impl Files {
         let mut lines = Vec::new();
         for name in ["events.old", "events.jsonl"] {
             if let Ok(file) = File::open(self.path(name)) {
-                // What cannot be read is as if it had not been written.
+                // What cannot be read is treated as if it had not been written.
                 let _ = file.take(EVENTS * 2).read_to_end(&mut lines);
                 if lines.last().is_some_and(|&byte| byte != b'\n') {
                     lines.push(b'\n');
@@ -124,7 +124,7 @@ impl Files {
         lines
     }
 
-    /// Writes down what the log has got since, or its end if that is much.
+    /// Writes what was added to the log since the last call, or its end if that is much.
     pub(crate) fn follow(&mut self, spool: &Spool) -> io::Result<()> {
         let end = spool.end();
         let fresh = self.log.is_none();
@@ -161,7 +161,7 @@ impl Files {
         Ok(())
     }
 
-    /// The end of the log, as far as it was written down without a gap.
+    /// The end of the log, as far as it was recorded without a gap.
     pub(crate) fn read_transcript(&self) -> Said {
         let read = |name: &str| -> Option<Said> {
             let file = File::open(self.path(name)).ok()?;
@@ -186,7 +186,7 @@ impl Files {
 }
 
 impl Transcript {
-    /// Begins one. The one before is kept if this one goes on where it ends.
+    /// Begins a transcript. The previous one is kept if this one goes on where it ends.
     fn begin(directory: &Path, head: &TranscriptHead, whole: bool) -> io::Result<Self> {
         let (path, old) = (directory.join("transcript"), directory.join("transcript.old"));
         if whole {
@@ -221,7 +221,7 @@ fn private() -> OpenOptions {
     options
 }
 
-/// What a directory says of its session. None where it says nothing, or what makes no sense.
+/// The description in the directory of a session. `None` if there is none, or it is invalid.
 ///
 /// # Errors
 ///
@@ -282,7 +282,7 @@ mod tests {
             files.follow(&spool).unwrap();
             check(&files, &all, 2_000_000);
         }
-        // A flood: what is in between is passed over.
+        // A flood: what is in between is skipped.
         say(&mut all, 6_000_000);
         files.follow(&spool).unwrap();
         check(&files, &all, 1_000_000);

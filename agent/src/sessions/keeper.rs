@@ -1,8 +1,7 @@
-//! Looks after sessions once a second: what only time changes, what is written down, and screens
+//! Looks after sessions once a second: what changes with time alone, their files, and the screens
 //! that nobody looks at.
 //!
-//! Nobody who types or reads waits for it. What is written is written by a thread that may wait for
-//! a disk.
+//! Nobody who types or reads waits for it. A blocking thread writes the files.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +24,7 @@ enum Archive {
     /// They will be.
     #[default]
     Unopened,
-    /// They will be, and could not be when that was tried last.
+    /// They will be, and the last attempt failed.
     Failed,
     /// Being written.
     Open {
@@ -50,7 +49,7 @@ pub(super) async fn keep(sessions: Arc<Sessions>) {
         let forgotten = sessions.jobs.forget_ended();
         let (kept, mut open) = (sessions.clone(), std::mem::take(&mut archives));
         let written = tokio::task::spawn_blocking(move || {
-            // Whatever is not put back is of a session that is forgotten or completely written.
+            // What is not put back belongs to a session that is forgotten or completely written.
             let mut still_open = HashMap::with_capacity(open.len());
             for session in &all {
                 session.terminal.put_away();
@@ -66,7 +65,7 @@ pub(super) async fn keep(sessions: Arc<Sessions>) {
             kept.remove_files(&forgotten);
             still_open
         });
-        // It dies only with the agent.
+        // The thread dies only with the agent.
         archives = written.await.unwrap_or_default();
     }
 }
@@ -91,10 +90,10 @@ fn tick(Session { job, terminal }: &Session, now: Duration) {
     }
 }
 
-/// Writes down what there is to write of a session. Returns its files, unless all is written.
+/// Writes what is new of a session. Returns its files, unless all is written.
 fn write(sessions: &Sessions, session: &Session, archive: Archive) -> Option<Archive> {
     let Session { job, terminal } = session;
-    // What was said last, and that it has ended, comes a moment after the end.
+    // The last output and event come a moment after the end.
     let ended = job.ended_for().is_some_and(|ago| ago > EVERY / 2);
     if ended && job.state().exit.is_none() && terminal.filing().lost.is_none() {
         // It never started: delete its directory. If that fails, the next agent does.

@@ -25,7 +25,7 @@ struct EventLine {
     what: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
-    /// Text that is no UTF-8.
+    /// Text that is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     base64: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,7 +80,7 @@ impl Who {
 pub(crate) fn write(events: &[Event]) -> Vec<u8> {
     let mut text = Vec::new();
     for event in events {
-        // Nothing in it cannot be written.
+        // Everything in it can be written.
         if serde_json::to_writer(&mut text, &line(event)).is_ok() {
             text.push(b'\n');
         }
@@ -144,12 +144,12 @@ fn line(event: &Event) -> EventLine {
     line
 }
 
-/// The events that these lines are of; what makes no sense is passed over.
+/// Parses events from lines; skips invalid ones.
 pub(crate) fn read(text: &[u8]) -> Vec<Event> {
     let mut events: Vec<Event> = Vec::new();
     for line in text.split(|&byte| byte == b'\n') {
         let event = serde_json::from_slice(line).ok().and_then(event);
-        // They are in their order, each once.
+        // They must be in order, each once.
         if let Some(event) = event
             && events.last().is_none_or(|last| last.number < event.number)
         {

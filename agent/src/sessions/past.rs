@@ -1,4 +1,4 @@
-//! Sessions of earlier agents, as they are found where they were written down.
+//! Sessions of earlier agents, as read from their records.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use crate::spool::Spool;
 use crate::terminal::events::What;
 
 impl Sessions {
-    /// Sessions that were written down and that nobody holds; those that are held go on counting
-    /// events. Says whether those are all.
+    /// The recorded sessions that no holder has, and whether those are all. Sessions that are held
+    /// go on counting their events.
     pub(super) fn past(&self, held: &[Arc<Job>]) -> (Vec<Arc<Job>>, bool) {
         let mut past = Vec::new();
         let read = |id| match self.recall(id) {
@@ -40,7 +40,7 @@ impl Sessions {
         (past.into_iter().map(|(_, job)| job).collect(), all)
     }
 
-    /// A session that was written down, with when it was asked for; none if it never began.
+    /// A recorded session, with the time of its request; `None` if it never began.
     fn recall(&self, id: Nonce) -> Recorded<Option<(u64, Arc<Job>)>> {
         let directory = self.files_of(id);
         match files::description::<SessionRecord>(&directory) {
@@ -62,7 +62,7 @@ impl Sessions {
         let Some((record, mut past, beginning)) = record.past() else { return Ok(None) };
         let Some(owner) = record.owner() else { return Ok(None) };
         let files = Files::open(directory)?;
-        // That it is lost is known from now on.
+        // Record that it is lost.
         let _ = files.describe(&record);
         let started = record.started_ms();
         let files::Said { start, lines, bytes } = files.read_transcript();
@@ -82,7 +82,7 @@ impl Sessions {
         Ok(Some((started, job)))
     }
 
-    /// A session goes on under this agent: its events are counted on.
+    /// A session goes on under this agent: its events continue to be counted.
     pub(super) fn recall_events(&self, session: &Session) {
         let Session { job, terminal } = session;
         if let Ok(files) = Files::open(self.files_of(job.id)) {
@@ -92,8 +92,8 @@ impl Sessions {
         terminal.note(None, What::Recovered);
     }
 
-    /// Removes the files of sessions that were forgotten. What cannot be removed is tried again at
-    /// the next start.
+    /// Removes the files of sessions that were forgotten. If that fails, the next start tries
+    /// again.
     pub(super) fn remove_files(&self, forgotten: &[Arc<Job>]) {
         for job in forgotten.iter().filter(|job| job.terminal.is_some()) {
             let _ = std::fs::remove_dir_all(self.files_of(job.id));

@@ -1,4 +1,4 @@
-//! A session as it is written down, for an agent that comes when nobody holds it any more.
+//! The record of a session, for an agent that starts when no holder has it any more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,13 +40,13 @@ pub(crate) struct SessionRecord {
     cols: u16,
     rows: u16,
     started_ms: u64,
-    /// Which start of the machine it is of.
+    /// The boot in which it was started.
     boot: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     end: Option<SessionEnd>,
 }
 
-/// How it ended, or that nobody knows.
+/// How it ended, or that this is unknown.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct SessionEnd {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,7 +58,7 @@ pub(crate) struct SessionEnd {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lost: Option<String>,
     ended_ms: u64,
-    /// Microseconds since the machine was started, which no change of the clock moves.
+    /// In microseconds since boot, which no change of the clock affects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended_us: Option<u64>,
     duration_ms: u64,
@@ -108,24 +108,24 @@ impl SessionRecord {
         }
     }
 
-    /// What of it may change: it is written again when that does.
+    /// The part that may change: the record is written again when this differs.
     pub(crate) fn change_key(&self) -> String {
         let Self { owner, tag, group, keep_ms, policy, cols, rows, end, .. } = self;
         let end = end.as_ref().map(|end| (end.code, end.signal, &end.lost));
         format!("{owner:?} {tag:?} {group:?} {keep_ms:?} {policy} {cols} {rows} {end:?}")
     }
 
-    /// When it was asked for.
+    /// When it was requested.
     pub(crate) fn started_ms(&self) -> u64 {
         self.started_ms
     }
 
-    /// The session of an earlier agent that nobody holds, as it is now known: it has ended, or is
-    /// lost from now on. None where the record makes no sense.
+    /// A session of an earlier agent that no holder has, as it is from now on: ended, or lost.
+    /// Returns `None` for an invalid record.
     pub(crate) fn past(mut self) -> Option<(Self, Past, Beginning)> {
         let (now, here) = (unix_millis(), boot_id());
         let lost = match &self.end {
-            // Neither its exit nor that it was lost was written: it never began.
+            // It has an end with neither an exit nor a loss: it never began.
             Some(SessionEnd { code: None, signal: None, lost: None, .. }) => return None,
             Some(SessionEnd { lost: None, .. }) => None,
             Some(SessionEnd { lost: Some(name), .. }) if name == Lost::HolderDied.name() => {
@@ -161,7 +161,7 @@ impl SessionRecord {
         };
         let past = Past {
             phase,
-            // Before this start of the machine, or as an older agent wrote it.
+            // It ended before this boot, or an older agent wrote the record.
             ended: match (end.ended_us, self.boot == here) {
                 (Some(at), true) => Some(Duration::from_micros(at)),
                 (_, false) => Some(Duration::ZERO),
@@ -172,7 +172,7 @@ impl SessionRecord {
             duration_ms: end.duration_ms,
         };
         let device: [u8; 32] = HEXLOWER.decode(self.device.as_bytes()).ok()?.try_into().ok()?;
-        // Whose it is must be known.
+        // Its owner must be known.
         Id(device).verifying()?;
         self.surface.parse::<farwire_protocol::surface::Surface>().ok()?;
         let labels = Labels {
@@ -193,14 +193,14 @@ impl SessionRecord {
         Some((self, past, beginning))
     }
 
-    /// Whose it was.
+    /// Its owner.
     pub(crate) fn owner(&self) -> Option<Arc<Principal>> {
         let device = HEXLOWER.decode(self.device.as_bytes()).ok()?.try_into().ok()?;
         let surface = self.surface.parse().ok()?;
         Some(Arc::new(Principal::new(Id(device), surface, &*self.device_name)))
     }
 
-    /// What it ran, and as whom.
+    /// Its command, and the user that it ran as.
     pub(crate) fn program(self) -> (String, String) {
         (self.command, self.user)
     }

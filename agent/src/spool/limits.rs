@@ -1,4 +1,4 @@
-//! How much of a log is kept, and the steps in which it is counted and given back.
+//! How much of a log is kept, and the steps in which it is indexed and freed.
 
 /// Which stream bytes came from, by its channel on the wire: 1, 2 or 3.
 pub(crate) type Stream = u8;
@@ -22,14 +22,14 @@ pub(crate) struct SpoolLimits {
 }
 
 impl SpoolLimits {
-    /// The same with `kept` bytes kept, where that is less.
+    /// The same limits with at most `kept` bytes kept, if that is less.
     pub(crate) fn with_total(self, kept: Option<u64>) -> Self {
         let most = Self::default().total;
         let total = kept.map_or(most, |kept| kept.min(most));
         Self { total, fallback: self.fallback.min(total), ..self }
     }
 
-    /// For a terminal: what is said is shown at once, or somebody waits.
+    /// The limits for a terminal: its output is shown at once, or somebody waits.
     pub(crate) fn terminal() -> Self {
         Self { ahead: 512 << 10, ..Self::default() }
     }
@@ -51,11 +51,11 @@ impl Default for SpoolLimits {
 /// A line index entry is made after this many bytes.
 pub(super) const INDEX_STEP: u64 = 64 << 10;
 
-/// How much may be between a lossless reader's cursor and what its far end has received: it is kept
-/// that much longer, for a reader that takes up where it was cut. Half of what is kept at most.
+/// How much may be between a lossless reader's cursor and what its far end has received. This much
+/// is kept longer, for a reader that resumes where it was cut; at most half of what is kept.
 pub(super) const IN_FLIGHT: u64 = 16 << 20;
 
-/// The file gives space back in steps of this size at least.
+/// The file frees space in steps of at least this size.
 pub(super) const HOLE: u64 = 1 << 20;
 
 /// An offset and a stream in one number.

@@ -1,4 +1,4 @@
-//! What is known of a log, while it is written and afterwards.
+//! The contents of a log, while it is written and afterwards.
 
 use std::fs::File;
 use std::io;
@@ -18,7 +18,7 @@ use super::memory::{ENTRIES, MARKS, Marks, Memory, SWITCHES};
 pub(super) enum SpoolLog {
     /// It is being written.
     Live(Arc<Memory>),
-    /// It is finished, and takes no more room than it must.
+    /// It is finished, and takes no more memory than needed.
     Kept(Arc<Kept>),
 }
 
@@ -32,13 +32,13 @@ pub(super) struct Kept {
     bytes: Bytes,
 }
 
-/// A finished log as it is written down, with what of its bytes is in no file.
+/// The record of a finished log, with those bytes that are in no file.
 #[derive(Debug, Decode, Encode)]
 #[cbor(map)]
 pub(crate) struct FinishedLog {
     #[n(0)]
     marks: Vec<u64>,
-    /// Pairs of numbers of eight bytes each, the lowest byte first.
+    /// Pairs of numbers of eight bytes each, in little-endian order.
     #[n(1)]
     switches: Blob,
     #[n(2)]
@@ -48,7 +48,7 @@ pub(crate) struct FinishedLog {
 }
 
 impl FinishedLog {
-    /// The log, if all of it fits together. `path` is where its file is.
+    /// The log, if all of it is consistent. `path` is where its file is.
     pub(super) fn log(self, path: &Path) -> Option<SpoolLog> {
         let numbers: [u64; MARKS] = self.marks.try_into().ok()?;
         let marks = Marks::from_numbers(numbers);
@@ -98,7 +98,7 @@ fn blob(pairs: &[(u64, u64)]) -> Blob {
 }
 
 impl SpoolLog {
-    /// As it is written down, once it is finished.
+    /// Its record, once it is finished.
     pub(super) fn write_down(&self) -> Option<FinishedLog> {
         let Self::Kept(kept) = self else { return None };
         Some(FinishedLog {
@@ -130,7 +130,7 @@ impl SpoolLog {
         }
     }
 
-    /// Looks things up until nothing was dropped meanwhile.
+    /// Repeats `look` until nothing was dropped meanwhile.
     pub(super) fn steady<T>(&self, look: impl Fn(&Self, &Marks) -> T) -> T {
         loop {
             let marks = self.marks();
@@ -207,7 +207,7 @@ impl SpoolLog {
         }
     }
 
-    /// A finished log of one stream, of which only its end is left.
+    /// A finished log of one stream, of which only the end is left.
     pub(super) fn from_tail(start: u64, start_lines: u64, bytes: Bytes) -> Self {
         let mut entries = vec![(start, start_lines)];
         let (mut at, mut lines) = (start, start_lines);
@@ -233,7 +233,7 @@ impl SpoolLog {
         Self::Kept(Arc::new(Kept { marks, switches, entries: entries.into(), bytes }))
     }
 
-    /// The same, finished.
+    /// The finished log.
     pub(super) fn finish(&self) -> Self {
         let mut marks = self.marks();
         if marks.filed == 1 && marks.failed == 0 {

@@ -1,4 +1,4 @@
-//! The memory of one log, shared by the one who writes it and those who read it.
+//! The memory of one log, shared by its writer and its readers.
 //!
 //! ```text
 //!     Head | switches: ring of (offset and stream, count) | index: ring of (offset, lines) | bytes: ring
@@ -12,9 +12,10 @@
 //! - [`Marks`] are published under a sequence number that is odd meanwhile: a reader gets all of
 //!   them from one moment, or looks again.
 //! - An entry or a byte is in place before the marks say so, and is overwritten only after they
-//!   have said that it is gone. Whoever copied it looks at the marks again before believing it.
-//! - No place is computed from what the other side has written without a remainder: a writer that
-//!   writes nonsense makes a reader read nonsense, and nothing else.
+//!   have said that it is gone. After copying, a reader checks the marks again before it trusts the
+//!   copy.
+//! - A position computed from what the other side has written is always reduced to the size of its
+//!   ring: a writer that writes nonsense makes a reader read nonsense, and nothing else.
 
 #![expect(unsafe_code, reason = "memory that two processes have mapped")]
 
@@ -47,7 +48,7 @@ const INDEX_AT: usize = SWITCHES_AT + 16 * SWITCHES as usize;
 const RING_AT: usize = INDEX_AT + 16 * ENTRIES as usize;
 const LENGTH: usize = RING_AT + RING as usize;
 
-/// A reader that finds the marks in change this often lets the writer have the processor.
+/// A reader that finds the marks changing this often yields the processor to the writer.
 const SPINS: u64 = 1_000;
 
 /// After this long the reader assumes that the writer died in the middle of an update. On a busy
@@ -55,7 +56,7 @@ const SPINS: u64 = 1_000;
 /// it is generous.
 const DEAD: Duration = Duration::from_secs(2);
 
-/// What there is of a log, at one moment.
+/// The extent of a log at one moment.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Marks {
     /// The offset of the oldest byte that is kept.
@@ -138,18 +139,18 @@ struct MemoryHead {
     blocked: AtomicU32,
     /// The reading side wants to hear of the next change.
     listening: AtomicU32,
-    /// So many bytes of standard input have been passed on.
+    /// How many bytes of standard input have been passed on.
     input: AtomicU64,
-    /// The same of each of those who type into a terminal, the oldest overwritten first.
+    /// The same for each client that types into a terminal; the oldest is overwritten first.
     typists: [Typist; TYPISTS],
     next_typist: AtomicU64,
-    /// Everything before this offset has been looked at by an agent, and what a program asks of a
-    /// terminal there has been answered.
+    /// An agent has read everything before this offset, and has answered the terminal queries in
+    /// it.
     seen: AtomicU64,
     /// The number of the last event of a session.
     events: AtomicU64,
-    /// So many bytes of standard input were about to have been passed on: more than `input` only
-    /// while they are being written, or if an agent died over it.
+    /// What `input` will be after the current write: more than `input` only during a write, or if
+    /// an agent died in one.
     input_begun: AtomicU64,
 }
 
@@ -198,7 +199,8 @@ impl Memory {
         self.lock().clone()
     }
 
-    /// The other side has it: of thousands of logs only the memory is held here.
+    /// Closes the file, since the other side has it: with thousands of logs, only the mappings are
+    /// kept.
     pub(crate) fn let_go_of_file(&self) {
         *self.lock() = None;
     }
@@ -276,7 +278,7 @@ impl Memory {
     pub(super) fn publish(&self, marks: &Marks) {
         let head = self.head();
         let before = head.sequence.load(Ordering::Relaxed);
-        // A writer that died over it left an odd number: this one is the next.
+        // A writer that died during an update left an odd number: this update continues from it.
         let odd = before | 1;
         head.sequence.store(odd, Ordering::Relaxed);
         fence(Ordering::Release);
@@ -284,12 +286,12 @@ impl Memory {
             place.store(value, Ordering::Relaxed);
         }
         head.sequence.store(odd + 1, Ordering::Release);
-        // What is overwritten from now on is overwritten after that.
+        // Whatever is overwritten from now on is overwritten after that.
         fence(Ordering::SeqCst);
     }
 
-    /// Copies bytes of the ring from `offset` on. To be believed if the marks, looked at again,
-    /// still have `offset` in the ring.
+    /// Copies bytes of the ring from `offset` on. The copy is valid if the marks, read again, still
+    /// have `offset` in the ring.
     pub(super) fn copy(&self, offset: u64, out: &mut [u8]) {
         let mut done = 0;
         while done < out.len() {
@@ -322,24 +324,24 @@ impl Memory {
         Some(self.head().hold.load(Ordering::SeqCst)).filter(|&hold| hold != u64::MAX)
     }
 
-    /// Says where lossless readers are. `true` when the writer waits to hear of it.
+    /// Publishes where lossless readers are. Returns `true` if the writer waits for that.
     pub(super) fn set_hold(&self, hold: Option<u64>) -> bool {
         self.head().hold.store(hold.unwrap_or(u64::MAX), Ordering::SeqCst);
         self.head().blocked.load(Ordering::SeqCst) == 1
             && self.head().blocked.swap(0, Ordering::SeqCst) == 1
     }
 
-    /// The writer waits from now on: it looks at the holds once more after this.
+    /// Records that the writer waits. It must check the holds once more after this.
     pub(super) fn block(&self) {
         self.head().blocked.store(1, Ordering::SeqCst);
     }
 
-    /// The reading side wants to hear of the next change: it looks once more after this.
+    /// Asks for a notice of the next change. The reading side must check once more after this.
     pub(crate) fn listen(&self) {
         self.head().listening.store(1, Ordering::SeqCst);
     }
 
-    /// Whether the reading side has to be told of a change; once.
+    /// Whether the reading side has asked for a notice of a change. Clears the request.
     pub(crate) fn must_tell(&self) -> bool {
         self.head().listening.load(Ordering::SeqCst) == 1
             && self.head().listening.swap(0, Ordering::SeqCst) == 1
@@ -350,21 +352,21 @@ impl Memory {
         self.head().input.load(Ordering::Relaxed)
     }
 
-    /// At most so many more bytes of it are written from now on, until [`Self::add_input`] says how
-    /// many they were.
+    /// Announces a write of at most `bytes` more bytes; [`Self::add_input`] then says how many were
+    /// written.
     pub(crate) fn begin_input(&self, bytes: u64) {
         let until = self.input().saturating_add(bytes);
-        // SeqCst: the write that follows is another process's to see only after this.
+        // SeqCst: another process must see this before the write that follows.
         self.head().input_begun.store(until, Ordering::SeqCst);
     }
 
-    /// So much more of it has been passed on.
+    /// Counts bytes of it that have been passed on.
     pub(crate) fn add_input(&self, bytes: u64) {
         let until = self.head().input.fetch_add(bytes, Ordering::SeqCst).saturating_add(bytes);
         self.head().input_begun.store(until, Ordering::SeqCst);
     }
 
-    /// Whether [`Self::input`] is what was passed on: no agent died between writing and counting.
+    /// Whether [`Self::input`] is exact: no agent died between writing and counting.
     pub(crate) fn knows_input(&self) -> bool {
         self.head().input_begun.load(Ordering::SeqCst) <= self.input()
     }
@@ -374,12 +376,12 @@ impl Memory {
 const _: () = assert!(size_of::<MemoryHead>() <= HEAD, "a head is at most a page");
 
 impl Memory {
-    /// How far an agent has looked.
+    /// The offset up to which an agent has read.
     pub(crate) fn seen_until(&self) -> u64 {
         self.head().seen.load(Ordering::Relaxed)
     }
 
-    /// An agent has looked so far, and answers what is asked before that.
+    /// Records that an agent has read up to this offset, and answers the queries before it.
     pub(crate) fn see(&self, until: u64) {
         self.head().seen.fetch_max(until, Ordering::Relaxed);
     }
@@ -389,7 +391,7 @@ impl Memory {
         self.head().events.load(Ordering::Relaxed)
     }
 
-    /// There are events up to this number.
+    /// Records the number of the last event.
     pub(crate) fn count_events(&self, last: u64) {
         self.head().events.fetch_max(last, Ordering::Relaxed);
     }
@@ -413,7 +415,7 @@ fn unnamed() -> io::Result<OwnedFd> {
     Ok(file)
 }
 
-/// The nearest that other systems have: a file whose name is gone.
+/// The closest that other systems have: an unlinked file.
 #[cfg(not(target_os = "linux"))]
 fn unnamed() -> io::Result<OwnedFd> {
     use rustix::fs::{Mode, OFlags};

@@ -1,4 +1,4 @@
-//! Reading a spool: a cursor of one's own, woken when there is more.
+//! Reading a spool: each reader has its own cursor, and is woken when there is more.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -10,12 +10,12 @@ use super::Spool;
 use super::limits::Stream;
 use super::log::SpoolLog;
 
-/// How a reader treats what it cannot keep up with.
+/// What happens when a reader cannot keep up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Mode {
-    /// What it has not read is held: the program waits.
+    /// Nothing is dropped before it has read it: the program waits.
     Lossless,
-    /// What is dropped before it has read it is reported as a gap.
+    /// Bytes that are dropped before it has read them are reported as a gap.
     Lagging,
 }
 
@@ -36,7 +36,7 @@ pub(crate) enum Item {
 pub(crate) struct SpoolReader {
     spool: Spool,
     at: u64,
-    /// What is before it: bytes of streams 1 and 2, and line feeds.
+    /// How much is before it: bytes of streams 1 and 2, and line feeds.
     passed: (u64, u64),
     lines: u64,
     mode: Mode,
@@ -50,7 +50,7 @@ impl SpoolReader {
         let (at, passed, lines) = spool.log().steady(|log, marks| {
             let at = from.min(marks.end);
             if at < marks.start {
-                // Nobody knows any more what was before it.
+                // How much was before it is no longer known.
                 return (at, (0, 0), 0);
             }
             let (_, lines) = log.entry_before(marks, |entry| entry.0 <= at);
@@ -69,7 +69,7 @@ impl SpoolReader {
         reader
     }
 
-    /// The same, for somebody who knows what of each stream is before it.
+    /// The same reader, with the known number of bytes of each stream before it.
     pub(crate) fn having(mut self, first: u64, second: u64) -> Self {
         self.passed = (first, second);
         self
@@ -80,7 +80,8 @@ impl SpoolReader {
         self.at
     }
 
-    /// How many line feeds are before it: exact for one that began at a place of the line index.
+    /// How many line feeds are before it; exact for a reader that began at an entry of the line
+    /// index.
     pub(crate) fn lines(&self) -> u64 {
         self.lines
     }
@@ -109,7 +110,7 @@ impl SpoolReader {
             });
             let now = log.marks();
             if now.start != marks.start {
-                // Something was dropped meanwhile, perhaps these bytes or the place of their
+                // Something was dropped meanwhile, perhaps these bytes or the entry of their
                 // stream.
                 continue;
             }
@@ -118,12 +119,12 @@ impl SpoolReader {
                     self.advance(stream, &bytes);
                     return Item::Data(stream, bytes);
                 }
-                // It has left the ring for the file since we looked.
+                // They have moved from the ring to the file since we looked.
                 None if matches!(log, SpoolLog::Live(_))
                     && now.ring > self.at
                     && marks.ring <= self.at => {}
                 None => {
-                    // The file cannot be read: what is only there is lost, and said to be.
+                    // The file cannot be read: what is only there is reported as lost.
                     let place = log.steady(|log, marks| lost_until(log, marks, self.at));
                     return self.skip(place);
                 }
@@ -131,7 +132,7 @@ impl SpoolReader {
         }
     }
 
-    /// Goes on at a place, for which what is before it is known.
+    /// Goes on at an offset for which the counts before it are known.
     fn skip(&mut self, (at, lines, passed): (u64, u64, (u64, u64))) -> Item {
         let gap = Item::Gap {
             stdout: passed.0.saturating_sub(self.passed.0),
@@ -174,7 +175,7 @@ impl SpoolReader {
     pub(crate) async fn wait(&mut self) {
         if let SpoolLog::Live(memory) = self.spool.log() {
             memory.listen();
-            // What came before we listened is not told.
+            // There is no notice of what came before we listened.
             if memory.marks().end > self.at {
                 return;
             }

@@ -6,34 +6,33 @@ use super::reader::{Item, SpoolReader};
 use super::view::LINE;
 use super::{Mode, Spool};
 
-/// How much is looked at in one step. A regular expression of a stranger may take long over it.
+/// How much is searched in one step. An untrusted regular expression may be slow.
 const STEP: usize = 256 << 10;
 
-/// Of a line that is longer than [`LINE`] so much of what has been looked at is looked at again,
-/// with what follows.
+/// How much of a line longer than [`LINE`] is searched again, together with what follows.
 const AGAIN: usize = 4 << 10;
 
-/// Looks at each line once, as far as there are any. The last one, which may become longer, is
-/// looked at again whenever there is more of it.
+/// Searches each line once. The last one, which may become longer, is searched again whenever there
+/// is more of it.
 #[derive(Debug)]
 pub(crate) struct LogSearch {
     pattern: Regex,
     log: SpoolReader,
-    /// The last line, or the end of it, whether that is all that there is of it, and whether it was
-    /// not looked at yet.
+    /// The last line, or its end; whether its beginning was cut off; and whether it has yet to be
+    /// searched.
     line: Vec<u8>,
     cut: bool,
     grown: bool,
 }
 
-/// What one step has come to.
+/// The result of one step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum SearchStep {
     /// A line matches.
     Matched,
-    /// There is more to look at.
+    /// There is more to search.
     More,
-    /// Nothing that is there matches.
+    /// Nothing matches so far.
     UpToDate,
 }
 
@@ -44,8 +43,8 @@ impl LogSearch {
         Self { pattern, log, line: Vec::new(), cut: false, grown: false }
     }
 
-    /// Looks at some of what has come. May read a file, and take as long as the regular expression
-    /// takes: call it where blocking is allowed.
+    /// Searches some of what has come. It may read a file, and takes as long as the regular
+    /// expression takes: call it where blocking is allowed.
     pub(crate) fn step(&mut self) -> SearchStep {
         let mut left = STEP;
         while left > 0 {
@@ -66,7 +65,7 @@ impl LogSearch {
         SearchStep::More
     }
 
-    /// Whether a line matches that ends in these bytes, or is too long to be kept.
+    /// Whether the line matches that these bytes end, or that is too long to be kept.
     fn matches(&mut self, bytes: &[u8]) -> bool {
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
             self.line.extend_from_slice(part.strip_suffix(b"\n").unwrap_or(part));
@@ -83,7 +82,7 @@ impl LogSearch {
     }
 
     fn is_match(&self) -> bool {
-        // Where its beginning is gone, what is there begins no line.
+        // If its beginning was cut off, the rest does not begin a line.
         self.pattern.is_match_at(&self.line, usize::from(self.cut))
     }
 

@@ -1,18 +1,18 @@
 //! Looking at a part of a log: head, tail, a range of lines, grep.
 //!
-//! All of it happens here, so that no 2 GB cross the wire for a grep. These functions read files:
-//! call them where blocking is allowed. A line that is longer than [`LINE`] is looked at, and
-//! shown, by its first [`LINE`] bytes.
+//! It happens here, so that a grep does not carry 2 GB over the wire. These functions read files:
+//! call them where blocking is allowed. Of a line that is longer than [`LINE`] only the first
+//! [`LINE`] bytes are searched and shown.
 
 use regex::bytes::Regex;
 
 use super::reader::Item;
 use super::{Mode, Spool};
 
-/// How much of a line grep looks at.
+/// How much of a line grep searches.
 pub(crate) const LINE: usize = 64 << 10;
 
-/// How much of a matching line is given.
+/// How much of a matching line is returned.
 const SHOWN: usize = 2 << 10;
 
 /// How much is read around one match.
@@ -30,7 +30,7 @@ pub(crate) struct SpoolPiece {
     pub(crate) first_line: u64,
     /// It begins within its first line.
     pub(crate) starts_within: bool,
-    /// It ends within its last line although that goes on.
+    /// It ends before its last line does.
     pub(crate) ends_within: bool,
     /// The bytes.
     pub(crate) bytes: Vec<u8>,
@@ -59,7 +59,7 @@ struct Walk {
 }
 
 impl Walk {
-    /// Begins at the last indexed place at or before `wanted`, by whatever measure `before` takes.
+    /// Begins at the last entry of the line index for which `before` holds.
     fn begin(spool: &Spool, before: impl Fn(&(u64, u64)) -> bool) -> Self {
         let (offset, newlines) = spool.log().steady(|log, marks| log.entry_before(marks, &before));
         let reader = spool.reader(offset, Mode::Lagging);
@@ -205,8 +205,8 @@ impl Spool {
         (found.matches, None)
     }
 
-    /// Matches with so many lines before and after each, every line a piece of its own, within the
-    /// budget; and the line to go on from, when there may be more.
+    /// Matches with lines of context before and after each, every line a piece of its own, within
+    /// the budget; and the line to go on from, when there may be more.
     pub(crate) fn around(
         &self,
         matches: &[Match],
@@ -217,7 +217,7 @@ impl Spool {
         let (mut lines, mut left, mut done) = (Vec::new(), budget, 0);
         for (at, found) in matches.iter().enumerate() {
             let first = found.line.saturating_sub(context).max(done + 1);
-            // The next match shows itself, with what is before it.
+            // The next match brings what is before it.
             let limit = matches.get(at + 1).map_or(u64::MAX, |after| after.line - 1);
             let last = found.line.saturating_add(context).min(limit);
             if first > last {
@@ -227,8 +227,8 @@ impl Spool {
             let from = lines.len();
             for line in single(&block) {
                 let Some(rest) = left.checked_sub(line.bytes.len()) else {
-                    // Half a neighbourhood would be taken for a whole one, unless there is nothing
-                    // else.
+                    // Part of the context would be taken for all of it. It is shown only if there
+                    // is nothing else.
                     if from > 0 {
                         lines.truncate(from);
                     }
@@ -277,7 +277,7 @@ struct FoundMatches {
 }
 
 impl FoundMatches {
-    /// Takes the line if it matches. `false` when it does and there is no room for it.
+    /// Takes the line if it matches. Returns `false` if it does and there is no room for it.
     fn take(&mut self, pattern: &Regex, number: u64, line: &LineStart) -> bool {
         if !pattern.is_match(&line.bytes) {
             return true;
@@ -325,7 +325,7 @@ fn newlines(bytes: &[u8]) -> u64 {
     bytes.iter().filter(|&&byte| byte == b'\n').count() as u64
 }
 
-/// Cuts a piece after so many lines.
+/// Cuts a piece after `count` lines.
 fn keep_lines(piece: &mut SpoolPiece, count: u64) {
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     let ends = piece.bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');

@@ -1,4 +1,4 @@
-//! Writing a log: whoever reads the program's output has the one writer of its log.
+//! Writing a log: the process that reads the program's output has the only writer of its log.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -16,11 +16,11 @@ use super::memory::{ENTRIES, Marks, Memory, RING, SWITCHES};
 pub(crate) struct SpoolWriter {
     memory: Arc<Memory>,
     limits: SpoolLimits,
-    /// Where the file is, once one is needed.
+    /// The path of the file, once one is needed.
     path: PathBuf,
     file: Option<File>,
     marks: Marks,
-    /// So many of the bytes are of stream 1.
+    /// How many of the bytes belong to stream 1.
     first: u64,
     /// The stream of the last byte.
     stream: Option<Stream>,
@@ -36,7 +36,7 @@ impl SpoolWriter {
         Self { memory, limits, path, file: None, marks, first: 0, stream: None }
     }
 
-    /// So much is kept from now on.
+    /// Changes how much is kept.
     pub(crate) fn keep(&mut self, kept: Option<u64>) {
         self.limits = self.limits.with_total(kept);
     }
@@ -46,8 +46,8 @@ impl SpoolWriter {
         self.marks.end
     }
 
-    /// Adds up to `limit` bytes of a stream, which `fill` puts where they belong. Gives what `fill`
-    /// says: how many there were. Never waits for readers: see [`Self::has_room`].
+    /// Adds up to `limit` bytes of a stream, which `fill` puts into the buffer. Returns what `fill`
+    /// returned: how many there were. Never waits for readers: see [`Self::has_room`].
     pub(crate) fn append(
         &mut self,
         stream: Stream,
@@ -83,8 +83,8 @@ impl SpoolWriter {
         Ok(count)
     }
 
-    /// Whether more can be added without costing a lossless reader bytes that it has not read. If
-    /// not, the reading side will say when it has moved.
+    /// Whether more can be added without dropping bytes that a lossless reader has not read. If
+    /// not, the reading side will report when it has moved.
     pub(crate) fn has_room(&self) -> bool {
         let room = || {
             let unread = self.memory.hold().map(|hold| self.marks.end.saturating_sub(hold));
@@ -108,7 +108,7 @@ impl SpoolWriter {
         self.memory.publish(&self.marks);
     }
 
-    /// Makes sure that at most `limit` bytes, and how many of them, can be put at the end.
+    /// Makes room at the end for at most `limit` bytes. Returns for how many.
     fn make_room(&mut self, limit: usize) -> usize {
         let limit = limit.min(RING as usize / 8);
         let ring = (self.marks.end + limit as u64).saturating_sub(RING);
@@ -190,7 +190,7 @@ impl SpoolWriter {
         Ok(())
     }
 
-    /// Drops the oldest bytes up to the first place at or after `until` where lines are counted.
+    /// Drops the oldest bytes up to the first entry of the line index at or after `until`.
     fn drop_until(&mut self, until: u64) {
         let (mut low, mut high) = (self.marks.first_entry, self.marks.next_entry);
         while low < high {
@@ -198,7 +198,7 @@ impl SpoolWriter {
             if self.memory.entry(middle).0 < until { low = middle + 1 } else { high = middle }
         }
         if low == self.marks.next_entry {
-            // Nothing is indexed there yet: everything before the end goes.
+            // Nothing is indexed there yet: drop everything before the end.
             self.index_end();
         }
         let (offset, lines) = self.memory.entry(low);
@@ -217,7 +217,7 @@ impl SpoolWriter {
             self.marks.first_switch += 1;
         }
         if let Some(file) = &self.file {
-            // Readers know first: whoever reads a hole finds that it is one when it looks again.
+            // Readers must know first: one that reads a hole finds out when it checks again.
             self.memory.publish(&self.marks);
             let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             // A file system without holes keeps the space until the job is removed.

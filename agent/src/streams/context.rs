@@ -1,4 +1,4 @@
-//! What a handler has to work with: on whose behalf a stream acts, and what of the agent it uses.
+//! What a handler works with: on whose behalf a stream acts, and the services of the agent.
 
 use std::sync::Arc;
 
@@ -29,14 +29,15 @@ pub(crate) struct Context {
     pub(crate) services: Arc<Services>,
 }
 
-/// What all streams use of the agent. Its keys, its devices and its connection are not among it.
+/// The services of the agent for all streams. Its keys, its devices and its connection are not
+/// among them.
 #[derive(Debug)]
 pub(crate) struct Services {
-    /// Which agent process this is.
+    /// The id of this agent process.
     pub(crate) instance: Nonce,
     pub(crate) started: Instant,
     pub(crate) jobs: Arc<Jobs>,
-    /// Those of the jobs that have a terminal.
+    /// The jobs that have a terminal.
     pub(crate) sessions: Arc<Sessions>,
     /// Where users are looked up, which may wait for a network.
     pub(crate) users: Users,
@@ -50,15 +51,14 @@ pub(crate) struct Services {
     pub(crate) attended: Attended,
 }
 
-/// The request in a stream's OPEN. Where it may be secret, its bytes are wiped by whoever takes
-/// them.
+/// The request in a stream's OPEN. If it may be secret, the caller wipes its bytes.
 pub(crate) fn request<'b, T: Decode<'b, ()>>(create: &'b [u8]) -> Result<T, Failure> {
     cbor::decode(create, CREATE_LIMIT).map_err(|error| {
         Failure::caused(Kind::ProtocolViolation, "the request is malformed", &error)
     })
 }
 
-/// Ends a stream with its answer. `counts` is what was sent before.
+/// Ends a stream with its answer. `counts` has counted what was sent before.
 pub(crate) async fn finish<W: AsyncWrite + Unpin>(
     writer: &mut Writer<W>,
     counts: Counts,
@@ -69,7 +69,7 @@ pub(crate) async fn finish<W: AsyncWrite + Unpin>(
     writer.finish().await.map_err(|_| link_lost())
 }
 
-/// The failure of what carries a stream: the conversation may be taken up in another.
+/// The failure of a stream's carrier: the conversation may be resumed on another stream.
 pub(crate) fn link_lost() -> Failure {
     Failure::new(Kind::LinkLost, "the stream broke off")
 }

@@ -1,4 +1,4 @@
-//! Serves `control` streams: questions about jobs, stops, heartbeats.
+//! Serves `control` streams: queries about jobs, stops, heartbeats.
 
 use farwire_link::inner::sealed::{Reader, Writer};
 use farwire_protocol::conversation::{End, message, read};
@@ -16,10 +16,11 @@ use crate::os::user::User;
 use crate::streams::context::{Context, link_lost};
 use crate::streams::session::answer::DRAWN;
 
-/// So many jobs are listed on a page at most.
+/// At most this many jobs are listed on a page.
 const PAGE: usize = 30;
 
-/// So many bytes of them: a page fits a frame, whatever titles programs have given their terminals.
+/// At most this many bytes of them: a page fits a frame, whatever titles programs have given their
+/// terminals.
 const PAGE_BYTES: usize = 12 << 10;
 
 /// Answers until the bridge ends the stream.
@@ -59,8 +60,8 @@ where
     }
 }
 
-/// Draws the screens that an answer tells of, as far as that takes no longer than an answer may:
-/// others go on meanwhile, and what takes longer is told as it was seen last.
+/// Draws the screens that an answer reports, for at most as long as an answer may take. Other
+/// requests go on meanwhile, and a screen that takes longer is reported as last seen.
 async fn draw(context: &Context, ask: Option<&Ask>) {
     let jobs = &context.services.jobs;
     let found = match ask {

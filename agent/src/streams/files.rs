@@ -1,11 +1,10 @@
-//! Serves `files` streams: opens what is sealed, and hands it to the worker of a root; seals what
-//! the worker says.
+//! Serves `files` streams: opens sealed frames and hands them to the worker of a root, and seals
+//! the worker's answers.
 //!
 //! The messages are in `protocol/src/streams/files.rs`; what a worker does is in the crate
-//! `farwire-files`. Nothing is understood here but the beginning. When the stream goes before its
-//! content was whole, the worker's socket is closed, and nothing is changed. While a question is
-//! open and the worker has nothing to say, we say that we are here, if the bridge has asked for
-//! that.
+//! `farwire-files`. Only the beginning is parsed here. If the stream ends before its content is
+//! complete, the worker's socket is closed, and nothing is changed. While a request is open and the
+//! worker is silent, we send signs of life, if the bridge has asked for them.
 
 mod seated;
 
@@ -40,10 +39,10 @@ use crate::gate::demand::Demand;
 use crate::gate::principal::Principal;
 use crate::streams::context::{Context, link_lost, request};
 
-/// So much of a file that is not in memory is read at once.
+/// How much of a file that is not in memory is read at once.
 const AHEAD: usize = 1 << 20;
 
-/// So long a stream waits for the one before it in its conversation.
+/// How long a stream waits for the previous one of its conversation.
 const LET_GO: Duration = Duration::from_secs(10);
 
 /// Serves one stream.
@@ -66,11 +65,11 @@ where
     let beats = enter.beats == Some(true);
     let (owner, all) = (&context.asker.who, &context.services.file_conversations);
     let entered = all.enter(owner, open.conversation, open.generation, ());
-    // The bridge comes again: the worker may be at something that takes long.
+    // The bridge will retry: the worker may be busy with something slow.
     let seat = timeout(LET_GO, entered).await.map_err(|_| link_lost())??;
     let pipe = match let_in(context, &seat, enter, who).await {
         Ok(Some(pipe)) => pipe,
-        // A later stream has the seat, and no worker has seen anything of this one.
+        // A later stream has taken the seat, and no worker has seen anything of this one.
         Ok(None) => return Err(link_lost()),
         Err(failure) => return refuse(writer, failure).await,
     };
@@ -86,7 +85,7 @@ where
                 taken = &mut up => taken?,
                 given = &mut down => return given,
             }
-            // The bridge has said all; the worker has not.
+            // The bridge has sent everything; the worker has not.
             down.await
         };
         tokio::select! {
@@ -101,7 +100,7 @@ where
     served
 }
 
-/// The way to the worker of a root; nothing once a later stream wants the seat.
+/// The pipe to the worker of a root; `None` once a later stream wants the seat.
 async fn let_in(
     context: &Context,
     seat: &Seat,
@@ -110,7 +109,7 @@ async fn let_in(
 ) -> Result<Option<Pipe>, Failure> {
     let enter = context.asker.allow(&Demand::EnterRoot, enter)?;
     let services = context.services.clone();
-    // A worker that is being started is started to the end, whoever has gone meanwhile.
+    // Always finish starting a worker, even if the stream ends meanwhile.
     let entering = tokio::spawn(async move { services.roots.enter(enter, &who).await });
     tokio::select! {
         biased;
@@ -119,8 +118,8 @@ async fn let_in(
     }
 }
 
-/// Refuses to let the bridge in. A `Done` in the place of `Entered` tells that no worker has seen
-/// anything of what was asked; a failure that ends the stream alone does not.
+/// Refuses to let the bridge in. A `Done` in place of `Entered` proves that no worker has seen any
+/// of the request; a failure that only ends the stream does not.
 async fn refuse<W>(writer: &mut Writer<W>, failure: Failure) -> Result<(), Failure>
 where
     W: AsyncWrite + Unpin + Send,
@@ -130,7 +129,7 @@ where
     writer.finish().await.map_err(|_| link_lost())
 }
 
-/// Hands on what the bridge says, until it has said all, or the worker does not listen any more.
+/// Passes on what the bridge sends, until it has sent everything, or the worker no longer reads.
 async fn take<R>(
     context: &Context,
     pipe: &Pipe,
@@ -145,15 +144,14 @@ where
     loop {
         let mut frame = Some(reader.next().await?);
         context.link.note_activity();
-        // What has come already goes in one packet.
+        // Frames that are already here go into one packet.
         while let Some(next) = frame.take() {
             if next.kind == FrameKind::Control && !next.last && ToAgent::is_ask(&next.payload) {
                 open.fetch_add(1, Ordering::Relaxed);
             }
             let last = part(&next, &mut packet, &mut counts)?;
             if last {
-                // A worker that is gone has said why, or its silence is noticed by who listens to
-                // it.
+                // A worker that is gone has said why, or the other half notices its silence.
                 let _ = pipe.send(&packet).await;
                 return Ok(());
             }
@@ -169,7 +167,7 @@ where
     }
 }
 
-/// Adds a frame to a packet; says whether it was the last.
+/// Adds a frame to a packet. Returns whether it was the last.
 fn part(frame: &Frame, packet: &mut Vec<u8>, counts: &mut Counts) -> Result<bool, Failure> {
     match (frame.kind, frame.last) {
         (FrameKind::Data, _) if frame.channel == CONTENT => {
@@ -197,8 +195,8 @@ fn part(frame: &Frame, packet: &mut Vec<u8>, counts: &mut Counts) -> Result<bool
     Ok(false)
 }
 
-/// Seals what the worker says, until it has said all. `open` counts the questions without an
-/// answer, where the bridge wants to hear that they are worked on.
+/// Seals what the worker sends, until it has sent everything. `open` counts the unanswered
+/// requests, if the bridge wants signs of life for them.
 async fn give<W>(
     pipe: &Pipe,
     open: Option<&AtomicU64>,
@@ -233,7 +231,7 @@ where
             match kind {
                 MESSAGE if part.len() <= PAYLOAD => {
                     if let Some(open) = open.filter(|_| ToBridge::is_done(&part)) {
-                        // A worker answers no more than was asked.
+                        // A worker answers each request only once.
                         let less = |open: u64| open.checked_sub(1);
                         let _ = open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
                     }
@@ -266,13 +264,13 @@ fn add(counts: &mut Counts, bytes: usize) -> Result<(), Failure> {
     counts.add(CONTENT, bytes).ok_or_else(|| Failure::new(Kind::Internal, "too much content"))
 }
 
-/// Whether a worker sends what it should: anything else might make us wait. So might the server of
-/// a file system, so that it is not asked.
+/// Whether this is a regular file: reading anything else might block. So might the server of a file
+/// system, which is therefore not asked.
 fn is_regular(file: &OwnedFd) -> bool {
     state(file).is_some_and(|is| is.what == What::File)
 }
 
-/// Sends a part of a file that a worker has opened, and behind it what the file is, if it was
+/// Sends a part of a file that a worker has opened, followed by the file's new state if it was
 /// changed meanwhile.
 async fn send_file<W>(
     mut file: Received,
@@ -290,7 +288,7 @@ where
         let most = usize::try_from(length).unwrap_or(BATCH).min(BATCH);
         let buffer = piece.get_mut(..most).unwrap_or_default();
         let read = match at_once(file.file(), buffer, offset) {
-            // Not in memory: others go on while the disk is waited for.
+            // Not in memory: others go on while this waits for the disk.
             Err(Errno::AGAIN | Errno::OPNOTSUPP) => {
                 let (back, bytes) = waits.run(move || wait_for(file, offset, length)).await?;
                 file = back;
@@ -328,7 +326,7 @@ where
     Ok(())
 }
 
-/// What a file is now. The server of a file system is not asked, for which we might wait.
+/// The state of a file now. Does not ask the server of a file system, since that might block.
 fn state(file: &OwnedFd) -> Option<Stat> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     rustix::fs::statx(file, c"", flags, StatxFlags::BASIC_STATS).ok().map(|stat| Stat::of(&stat))
@@ -358,7 +356,7 @@ fn unreadable(error: io::Error) -> Failure {
     Failure::caused(Kind::Io, "the file cannot be read on", &error)
 }
 
-/// The worker is gone, or says what makes no sense.
+/// The worker is gone, or sends nonsense.
 fn worker_ended() -> Failure {
     Failure::new(Kind::FileWorkerEnded, "the file worker ended before it had answered")
 }

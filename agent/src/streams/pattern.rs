@@ -1,4 +1,4 @@
-//! Regular expressions of strangers: bounded in size, and looked for where they hold up nobody.
+//! Untrusted regular expressions: bounded in size, and run where they hold up nobody.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,13 +10,14 @@ use tokio::time::Instant;
 
 use crate::spool::{LogSearch, SearchStep, Spool};
 
-/// A regular expression takes at most so much memory.
+/// A regular expression takes at most this much memory.
 const SIZE: usize = 1 << 20;
 
-/// A regular expression has at most so many bytes: what a conversation asks for is kept with it.
+/// A regular expression has at most this many bytes: it is kept with the conversation that it
+/// belongs to.
 const LONGEST: usize = 4_096;
 
-/// So long after its time was up a search still looks through what there was before that.
+/// How long after its deadline a search may still go through what had come before that.
 const LATE: Duration = Duration::from_secs(2);
 
 /// Linear in time, bounded in memory.
@@ -37,7 +38,7 @@ pub(super) fn expression(text: &str) -> Result<Regex, Failure> {
 pub(super) struct Awaited {
     spool: Spool,
     search: Arc<Mutex<LogSearch>>,
-    /// What is before this offset has been looked at.
+    /// Everything before this offset has been searched.
     looked: u64,
 }
 
@@ -48,7 +49,7 @@ impl Awaited {
         Self { spool: spool.clone(), search, looked: from }
     }
 
-    /// Whether it has come. Where there is much to look through that ends a while after `deadline`.
+    /// Whether it has come. If there is much to search, this may return a while after `deadline`.
     pub(super) async fn has_come(&mut self, deadline: Instant) -> bool {
         let end = self.spool.stats().end;
         while end > self.looked {
@@ -60,7 +61,7 @@ impl Awaited {
                 Ok(SearchStep::Matched) => return true,
                 Ok(SearchStep::More) if Instant::now() < deadline + LATE => {}
                 Ok(SearchStep::More) => return false,
-                // It dies only with the agent.
+                // The thread dies only with the agent.
                 Ok(SearchStep::UpToDate) | Err(_) => self.looked = end,
             }
         }

@@ -1,4 +1,4 @@
-//! Serves `run` streams: starts a program or takes one up, carries its bytes, says how it ended.
+//! Serves `run` streams: starts a program or resumes one, carries its bytes, reports how it ended.
 //!
 //! The messages are in `protocol/src/streams/run.rs`; starting and reading is in `jobs/job.rs`.
 //!
@@ -6,8 +6,8 @@
 //!
 //! - The exit stands in the FINAL frame and nowhere else, after every byte that was written before
 //!   it.
-//! - Only an authenticated FINAL whose counts fit ends standard input. A cut stream ends nothing.
-//! - When the stream goes, the run goes on.
+//! - Only an authenticated FINAL whose counts match ends standard input. A cut stream ends nothing.
+//! - When the stream ends, the run goes on.
 
 mod answer;
 mod look;
@@ -37,7 +37,7 @@ use crate::streams::context::finish;
 use crate::streams::context::{Context, link_lost, request};
 use crate::streams::pattern::expression;
 
-/// A run that has not begun for so long is said to wait.
+/// A run that has not begun after this long is reported as waiting.
 const MOMENT: Duration = Duration::from_millis(200);
 
 /// Serves one stream.
@@ -85,8 +85,7 @@ where
     };
     let counts_from = open.have.iter().flatten().find(|have| have.channel == STDIN);
     if known && !taken && counts_from.is_some() {
-        // Its input was counted for a program that had had none, and another stream has been there
-        // since.
+        // The bridge counted input from zero, and another stream has passed input on since.
         let text = "the request has come on another stream, which passes its input on";
         return Err(Failure::new(Kind::StreamStale, text));
     }
@@ -97,7 +96,7 @@ where
     let since = Instant::now();
     let begun = tokio::select! {
         biased;
-        // Another stream has taken the conversation up, and waits for this one to let go.
+        // Another stream has resumed the conversation, and waits for this one to let go.
         () = seat.detached.cancelled() => return Err(link_lost()),
         begun = wait_begun(&job, writer, patience(&delivery).map(|wait| since + wait)) => begun?,
     };
@@ -112,7 +111,7 @@ where
     let mut counts = Counts::default();
     let input = if taken { None } else { Some(job.program.claim_input()?) };
     if known {
-        // The conversation is new and the program is not: say how much input it has had.
+        // The conversation is new and the program is not: report how much input it has had.
         tell_resumed(&job, input, &mut counts, writer);
     }
     let input = input.map(|(seat, _)| seat);
@@ -120,7 +119,7 @@ where
     serving.deliver(&delivery, 0, writer, reader).await
 }
 
-/// How long an answer may wait for the run's turn; a stream waits for as long as it takes.
+/// How long an answer may wait for the run's turn; a stream waits without limit.
 fn patience(delivery: &Delivery) -> Option<Duration> {
     match delivery {
         Delivery::Stream { .. } => None,
@@ -129,8 +128,8 @@ fn patience(delivery: &Delivery) -> Option<Duration> {
     }
 }
 
-/// Waits until the run has begun, and says so when it has to wait for its turn. `None` if it still
-/// waits for that at `until`.
+/// Waits until the run has begun, and reports it if the run has to wait for its turn. Returns
+/// `None` if it still waits at `until`.
 async fn wait_begun<W: AsyncWrite + Unpin>(
     job: &Job,
     writer: &mut Writer<W>,
@@ -182,7 +181,7 @@ where
     serving.deliver(&about.delivery, from, writer, reader).await
 }
 
-/// Says how much standard input has been passed on, and counts from there.
+/// Reports how much standard input has been passed on, and counts from there.
 fn tell_resumed<W: AsyncWrite + Unpin>(
     job: &Job,
     input: Option<(InputSeat, u64)>,
@@ -194,8 +193,8 @@ fn tell_resumed<W: AsyncWrite + Unpin>(
     writer.message(&message(&ToBridge::Resumed(vec![Offset { channel: STDIN, offset: at }])));
 }
 
-/// Where in the log a bridge is that has so many bytes of each stream. Older than what is kept: the
-/// gap is reported to it. `None` where the run never was there.
+/// The offset in the log of a bridge that has `stdout` and `stderr` bytes of the two streams. If it
+/// is older than what is kept, the bridge gets a gap. `None` if the log never had such an offset.
 fn place_of(job: &Job, stdout: u64, stderr: u64) -> Option<u64> {
     let place = stdout.checked_add(stderr)?;
     let kept = job.spool.offset_of(stdout, stderr);

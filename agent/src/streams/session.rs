@@ -1,14 +1,15 @@
-//! Serves `session` streams: a terminal that is opened, attached to, typed into, looked at.
+//! Serves `session` streams: opens a terminal, attaches to it, types into it, looks at it.
 //!
-//! The messages are in `protocol/src/streams/session.rs`; what is known of a terminal is in
+//! The messages are in `protocol/src/streams/session.rs`; the state of a terminal is in
 //! `terminal.rs`.
 //!
 //! # Invariants
 //!
-//! - Bytes are the log's, in order, from where the reader says; or the screen, and it is said so.
-//! - What is typed is taken once: a stream that takes a conversation up is told how much was.
-//! - Who attached to look cannot type, whatever it sends.
-//! - When the stream goes, the session goes on.
+//! - A client gets the bytes of the log in order, from the offset that it names; or the screen,
+//!   marked as such.
+//! - Typed bytes are taken once: a stream that resumes a conversation learns how many were.
+//! - A viewer cannot type, whatever it sends.
+//! - When the stream ends, the session goes on.
 
 pub(crate) mod answer;
 mod attached;
@@ -80,7 +81,7 @@ where
             let session = asker.allow(&Demand::Use(session.job.facts()), session.clone())?;
             if start.attach == Some(true) {
                 let size = known.then_some(start.size);
-                // Of a new one nothing has been missed.
+                // A new session starts at the beginning of its log.
                 let from = (!known).then_some(0);
                 let attach = Attach { session: session.job.id, read_only: None, size, from };
                 let visit = Visit { session, known, attach };
@@ -121,8 +122,8 @@ where
     }
 }
 
-/// The latest commands of those that are asked for, oldest first, as many as fit one frame; and
-/// whether older ones did not.
+/// The latest of the requested commands, oldest first, as many as fit one frame; and whether older
+/// ones were left out.
 fn latest(marks: &Marks, asked: Asked, over: Option<u64>) -> (Vec<Command>, bool) {
     let limit = usize::try_from(asked.limit).unwrap_or(0).min(100);
     let before = asked.before.unwrap_or(u64::MAX);
@@ -140,7 +141,7 @@ fn latest(marks: &Marks, asked: Asked, over: Option<u64>) -> (Vec<Command>, bool
     (latest, more)
 }
 
-/// Waits until a new shell has drawn its first prompt, or has had the time to.
+/// Waits until a new shell has drawn its first prompt, or has had time to.
 async fn wait_settled(Session { job, terminal }: &Session) {
     let mut log = job.spool.reader(u64::MAX, Mode::Lagging);
     let deadline = Instant::now() + Duration::from_secs(3);
@@ -149,7 +150,7 @@ async fn wait_settled(Session { job, terminal }: &Session) {
     while !job.ended() && Instant::now() < deadline {
         terminal.draw().await;
         let doing = terminal.doing();
-        // Without marks a prompt is believed once nothing more comes.
+        // Without marks a prompt is assumed once nothing more comes.
         let marks = terminal.nonce.is_some();
         if doing != Doing::Running && marks {
             return;
@@ -167,7 +168,7 @@ async fn wait_settled(Session { job, terminal }: &Session) {
     }
 }
 
-/// Answers with the screen, as text or as what draws it.
+/// Answers with the screen, as text or as the bytes that draw it.
 async fn look<W: AsyncWrite + Unpin, T: Into<Vec<u8>> + Send + 'static>(
     session: &Allowed<Session>,
     who: &Principal,

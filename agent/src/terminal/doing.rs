@@ -1,4 +1,4 @@
-//! What a terminal is doing, as the kernel says: never from what it shows.
+//! What a terminal is doing, according to the kernel: never inferred from what it shows.
 //!
 //! | | foreground group | shows what is typed | gives whole lines |
 //! |---|---|---|---|
@@ -7,8 +7,8 @@
 //! | a password is asked for | any | **no** | **yes** |
 //! | a pager, an editor | another | no | no |
 //!
-//! Marks of the shell come first where there are any; the names of programs tell pagers, editors
-//! and interpreters apart, and never more than that.
+//! Marks of the shell take precedence, if there are any. The names of programs tell pagers, editors
+//! and interpreters apart, and nothing more.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -66,8 +66,8 @@ const REPLS: [&str; 22] = [
 ];
 
 /// What it is doing. `shell` is the process that was started on it, and `marked` the command line
-/// of the one that says marks: another program has taken its place, as by `exec`, if that is not
-/// its own any more.
+/// of the program that writes marks. If `shell` has another one now, another program has replaced
+/// it, as by `exec`.
 pub(crate) fn doing(
     master: BorrowedFd<'_>,
     shell: u32,
@@ -93,8 +93,7 @@ pub(crate) fn doing(
     let Some(group) = group else { return Doing::Running };
     let (group, name) = reader(group, canonical, shell).unwrap_or_default();
     let is = |names: &[&str]| names.contains(&base(&name));
-    // A program that edits lines itself reads them while the terminal does not, and at no other
-    // time.
+    // A program that edits lines itself reads only while the terminal does not edit them.
     let waits = || match canonical {
         true => process::reads_terminal(group),
         false => process::may_read(group),
@@ -118,25 +117,25 @@ fn foreground(master: impl AsFd) -> Option<u32> {
     pty::foreground(master).map(|group| group.as_raw_nonzero().get().unsigned_abs())
 }
 
-/// Whether a shell is the program that says marks. Where nobody says, it is.
+/// Whether `shell` is still the program that writes marks; `true` if that is unknown.
 fn is_still(shell: u32, marked: Option<&[u8]>) -> bool {
     let now = command_line(shell);
     now.is_none() || marked.is_none() || now.as_deref() == marked
 }
 
-/// How a process was started, as the kernel has it.
+/// The command line of a process.
 pub(crate) fn command_line(pid: u32) -> Option<Vec<u8>> {
     std::fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|line| !line.is_empty())
 }
 
-/// The process of a group that whoever types has to do with, and its name: the one that the group
-/// is known by, or a pager or an editor that it has started and that takes keys.
+/// The process of a group that receives what is typed, and its name: the main process of the group,
+/// or a pager or an editor that it has started and that reads keys.
 fn reader(group: u32, canonical: bool, shell: u32) -> Option<(u32, String)> {
     let known = process::of_group(group, shell);
     let is = |names: &[&str], name: &str| names.contains(&base(name));
     let takes_keys = |name: &str| is(&PAGERS, name) || is(&EDITORS, name);
     let takes_lines = |name: &str| is(&SHELLS, name) || is(&REPLS, name);
-    // One that waits for what it has started reads nothing.
+    // A process that waits for its child reads nothing.
     let reads = |(pid, name): &(u32, String)| {
         takes_keys(name) || takes_lines(name) && process::may_read(*pid)
     };
@@ -147,46 +146,44 @@ fn reader(group: u32, canonical: bool, shell: u32) -> Option<(u32, String)> {
     member(group).or_else(|| member(shell)).or(known)
 }
 
-/// The process in the foreground that whoever types has to do with, and its name.
+/// The foreground process that receives what is typed, and its name.
 fn in_front(master: impl AsFd, shell: u32) -> Option<(u32, String)> {
     let canonical = pty::modes(&master).is_ok_and(|modes| modes.canonical);
     reader(foreground(master)?, canonical, shell)
 }
 
-/// Whether the program in the foreground waits for somebody to type: it stands still in a read of
-/// the terminal.
+/// Whether the program in the foreground waits for somebody to type: it is blocked in a read of the
+/// terminal.
 pub(crate) fn reads(master: impl AsFd, shell: u32) -> bool {
     in_front(master, shell)
         .is_some_and(|(pid, _)| process::reads_terminal(pid) && process::reads_from_terminal(pid))
 }
 
-/// Whether the program in the foreground takes keys one by one and waits for something, which may
-/// be one.
+/// Whether the program in the foreground reads single keys and is waiting, perhaps for one.
 pub(crate) fn polls(master: impl AsFd, shell: u32) -> bool {
     let raw = pty::modes(&master).is_ok_and(|modes| !modes.canonical);
     raw && in_front(master, shell).is_some_and(|(pid, _)| pid != shell && process::polls(pid))
 }
 
-/// Whether the program in the foreground may be reading lines from the terminal at this moment: it
-/// is known not to when it runs, or waits for something that is no input.
+/// Whether the program in the foreground may be reading lines from the terminal at this moment: not
+/// if it is running, or waits for something other than input.
 pub(crate) fn may_read(master: impl AsFd, shell: u32) -> bool {
     in_front(master, shell).is_none_or(|(pid, _)| process::may_read(pid))
 }
 
-/// Whether what is in the foreground is a shell whose line editor takes what follows ctrl-v as it
-/// is.
+/// Whether the foreground program is a shell whose line editor takes what follows ctrl-v literally.
 pub(crate) fn quotes(master: impl AsFd, shell: u32) -> bool {
     foreground_name(master, shell).is_some_and(|name| QUOTING.contains(&base(&name)))
 }
 
-/// Whether what is in the foreground is a shell that drops tabs of pastes: fish does, unless it is
+/// Whether the foreground program is a shell that drops tabs from pastes: fish does, unless it is
 /// the shell that was started here and `taught`.
 pub(crate) fn drops_tabs(master: impl AsFd, shell: u32, taught: bool) -> bool {
     let fish = foreground_name(&master, shell).is_some_and(|name| base(&name) == "fish");
     fish && !(taught && foreground(&master) == Some(shell))
 }
 
-/// Whether a process has nothing to do at this moment. Where nobody says, it is taken to rest.
+/// Whether a process is idle at this moment; `true` if that is unknown.
 pub(crate) fn rests(pid: u32) -> bool {
     process::state(pid).is_none_or(|state| state == "S")
 }
@@ -196,15 +193,15 @@ pub(crate) fn foreground_name(master: impl AsFd, shell: u32) -> Option<String> {
     in_front(master, shell).map(|(_, name)| name)
 }
 
-/// Whether a shell reads its commands from whoever types, and is no script nor a part of one: what
-/// those ask for is no command.
+/// Whether a shell reads typed commands, and is neither a script nor a part of one: what a script
+/// prompts for is not a command.
 fn is_interactive(shell: u32) -> bool {
     command_line(shell).is_none_or(|line| takes_commands(&line))
         && process::is_typed_to(shell)
         && !process::is_forked(shell)
 }
 
-/// Whether a shell that was started with these words is given commands by its standard input.
+/// Whether a shell that was started with this command line reads commands from its standard input.
 fn takes_commands(line: &[u8]) -> bool {
     let mut words = line.split(|byte| *byte == 0);
     let name = words.next().unwrap_or_default();
@@ -257,8 +254,8 @@ fn base(name: &str) -> &str {
 
 #[cfg(target_os = "linux")]
 mod process {
-    /// The process that a group is known by, and its name: the leader, or where that has ended, as
-    /// the first of a pipeline does, the last child of the shell that is in the group.
+    /// The main process of a group, and its name: the leader or, if that has ended, as the first
+    /// process of a pipeline does, the last child of the shell that is in the group.
     pub(super) fn of_group(group: u32, shell: u32) -> Option<(u32, String)> {
         let leader = alive(group).filter(|(of, _)| *of == group);
         if let Some((_, name)) = leader {
@@ -276,7 +273,7 @@ mod process {
         pids.filter_map(named).collect()
     }
 
-    /// The group and the name of a process that is no zombie.
+    /// The group and the name of a process that is not a zombie.
     fn alive(pid: u32) -> Option<(u32, String)> {
         let stat = Stat::of(pid)?;
         (stat.state != "Z" && stat.state != "X").then_some((stat.group, stat.name))
@@ -287,8 +284,7 @@ mod process {
         Stat::of(pid).map(|stat| stat.state)
     }
 
-    /// Whether it is what another program has split off of itself, as a shell does for what is in
-    /// brackets.
+    /// Whether it was forked and has executed nothing since, like a subshell.
     pub(super) fn is_forked(pid: u32) -> bool {
         // `PF_FORKNOEXEC`, of `include/linux/sched.h`.
         Stat::of(pid).is_some_and(|stat| stat.flags & 0x40 != 0)
@@ -305,7 +301,7 @@ mod process {
         fn of(pid: u32) -> Option<Self> {
             let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
             let text = String::from_utf8_lossy(&stat);
-            // The name is in brackets, and may have brackets in it.
+            // The name is in parentheses, and may contain parentheses.
             let (name, rest) = text.split_once('(')?.1.rsplit_once(')')?;
             let mut fields = rest.split_whitespace();
             let (state, group) = (fields.next()?.to_owned(), fields.nth(1)?.parse().ok()?);
@@ -315,7 +311,8 @@ mod process {
         }
     }
 
-    /// Whether what it reads at this moment is a terminal, and no socket. Known where we may look.
+    /// Whether it is reading a terminal at this moment, and not a socket. Known only where we may
+    /// look.
     pub(super) fn reads_from_terminal(pid: u32) -> bool {
         let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
         let mut words = call.split_whitespace();
@@ -327,7 +324,7 @@ mod process {
         is_terminal(&file)
     }
 
-    /// Whether it may be in a read, or wait for something to read. Where nobody says, it may.
+    /// Whether it may be in a read, or wait for something to read; `true` if that is unknown.
     pub(super) fn may_read(pid: u32) -> bool {
         if state(pid).is_some_and(|state| state != "S") {
             return false;
@@ -337,7 +334,7 @@ mod process {
         !known || ["wait_woken", "poll", "select"].iter().any(|name| wchan.contains(name))
     }
 
-    /// Whether its standard input is a terminal. Where nobody says, it is.
+    /// Whether its standard input is a terminal; `true` if that is unknown.
     pub(super) fn is_typed_to(pid: u32) -> bool {
         std::fs::read_link(format!("/proc/{pid}/fd/0")).map_or(true, |file| is_terminal(&file))
     }
@@ -348,13 +345,13 @@ mod process {
             .any(|name| file.to_str().is_some_and(|file| file.starts_with(name)))
     }
 
-    /// Whether it is known to wait for whatever comes first.
+    /// Whether it is known to wait in `poll` or `select`.
     pub(super) fn polls(pid: u32) -> bool {
         let wchan = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
         ["poll", "select"].iter().any(|name| wchan.contains(name))
     }
 
-    /// Whether it stands still in a read of a terminal.
+    /// Whether it is blocked in a read of a terminal.
     pub(super) fn reads_terminal(pid: u32) -> bool {
         // `n_tty_read` waits here; so do reads of sockets, which these programs do not do at a
         // prompt.

@@ -1,8 +1,7 @@
-//! What happened to a session, beside its bytes: counted from 1, each with who did it.
+//! What happened to a session besides its output: events counted from 1, each with who caused it.
 //!
-//! What somebody types in one go is one event: it is open for a second, and for as long is told to
-//! nobody. The newest events are kept in memory; `sessions/files.rs` writes them down, off the way
-//! of keys.
+//! What somebody types within a second is one event, which is reported only after that. The newest
+//! events are kept in memory; `sessions/files.rs` writes them to disk, without delaying keys.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,28 +15,28 @@ use tokio::sync::watch;
 use super::typing_rights::Transfer;
 use crate::gate::principal::Principal;
 
-/// So many are kept.
+/// At most this many events are kept.
 const KEPT: usize = 10_000;
 
-/// So much of what was typed is kept of all of them.
+/// How much typed text is kept of all of them together.
 const KEPT_TEXT: usize = 512 << 10;
 
-/// So much of what was typed is kept of one.
+/// How much typed text is kept of one event.
 pub(crate) const TEXT: usize = 4 << 10;
 
-/// What somebody types within so long is one event.
+/// What somebody types within this time is one event.
 const OPEN: Duration = Duration::from_secs(1);
 
-/// Among so many of the last events somebody is looked for who has done something else.
+/// In how many of the last events to look for the same principal.
 const SHARED: usize = 8;
 
-/// Something that happened.
+/// An event.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Event {
     pub(crate) number: u64,
     /// Since 1970, in milliseconds.
     pub(crate) at_ms: u64,
-    /// The end of the log then.
+    /// The end of the log at that time.
     pub(crate) offset: u64,
     pub(crate) actor: Option<Arc<Principal>>,
     pub(crate) what: What,
@@ -106,7 +105,7 @@ impl Event {
 #[derive(Debug)]
 pub(crate) struct Events {
     inner: Mutex<EventLog>,
-    /// How many there are that are told.
+    /// How many there are that may be reported.
     count: watch::Sender<u64>,
 }
 
@@ -119,11 +118,11 @@ struct EventLog {
     last: u64,
     /// The open event: more keys are merged into it for up to a second.
     open: Option<(Event, Duration)>,
-    /// All up to this number were written down.
+    /// All up to this number were written to disk.
     written: u64,
 }
 
-/// When something happens.
+/// When an event happens.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct When {
     /// Since boot.
@@ -145,7 +144,7 @@ impl Events {
         self.inner.lock().expect("nothing panics while it is held")
     }
 
-    /// Those of an earlier agent, of which the last had this number.
+    /// Takes over the events of an earlier agent, of which the last had this number.
     pub(crate) fn recall(&self, events: Vec<Event>, last: u64) {
         let mut inner = self.lock();
         for event in events {
@@ -157,7 +156,7 @@ impl Events {
         self.count.send_replace(inner.last);
     }
 
-    /// Something happened.
+    /// Records an event.
     pub(crate) fn note(&self, when: When, actor: Option<Principal>, what: What) {
         let mut inner = self.lock();
         inner.close();
@@ -166,7 +165,7 @@ impl Events {
         self.tell(&inner);
     }
 
-    /// Somebody has typed this, and the terminal showed it, or did not.
+    /// Records what somebody has typed, and whether the terminal showed it.
     pub(crate) fn note_typed(&self, when: When, actor: &Principal, bytes: &[u8], shown: bool) {
         let mut inner = self.lock();
         if let Some((Event { actor: Some(who), what: What::Typed { text, length }, .. }, begun)) =
@@ -188,7 +187,7 @@ impl Events {
         self.tell(&inner);
     }
 
-    /// So many bytes of somebody's were not typed.
+    /// Records how many bytes of somebody's input were refused.
     pub(crate) fn note_refused(&self, when: When, actor: &Principal, bytes: usize) {
         let mut inner = self.lock();
         if let Some((Event { actor: Some(who), what: What::Refused(length), .. }, begun)) =
@@ -208,7 +207,7 @@ impl Events {
         self.count.send_if_modified(|count| told > std::mem::replace(count, told.max(*count)));
     }
 
-    /// Closes what has been open for long enough.
+    /// Closes an event that has been open for long enough.
     pub(crate) fn tick(&self, now: Duration) {
         let mut inner = self.lock();
         if inner.open.as_ref().is_some_and(|(_, begun)| now >= *begun + OPEN) {
@@ -240,8 +239,8 @@ impl Events {
         }
     }
 
-    /// Those that have not been written down, which they are now. What is open waits, unless it is
-    /// the end.
+    /// The events that have not been written to disk, which now count as written. An open event
+    /// waits, unless this is the `end`.
     pub(crate) fn unwritten(&self, end: bool) -> Vec<Event> {
         let mut inner = self.lock();
         if end {
@@ -261,7 +260,7 @@ impl EventLog {
         Event { number: self.last, at_ms: when.at_ms, offset: when.offset, actor, what }
     }
 
-    /// The same principal as in one of the last events, where it is.
+    /// The principal, shared with one of the last events if possible.
     fn shared(&self, who: Principal) -> Arc<Principal> {
         let mut last = self.kept.iter().rev().take(SHARED).filter_map(|event| event.actor.as_ref());
         let same = last.find(|actor| ***actor == who && actor.name == who.name);

@@ -1,32 +1,31 @@
-//! What a session is filed under, and its bounds.
+//! The labels and limits of a session.
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::session::{Labels, Limits, Lost};
 
 use crate::gate::principal::check_label;
 
-/// No session is kept for longer after its end, nor bounded by a longer time, in milliseconds: a
-/// year.
+/// The longest time in the limits of a session, in milliseconds: a year.
 const LONGEST_MS: u64 = 366 * 24 * 3_600_000;
 
-/// No session says or is told fewer bytes in a second where that is bounded.
+/// The lowest limit on the bytes per second that a session reads or writes.
 const SLOWEST: u64 = 10;
 
-/// Of what a session says so much is kept at least where that is bounded; and at most.
+/// The lowest and the highest limit on how much of a session's output is kept.
 const KEPT: std::ops::RangeInclusive<u64> = (64 << 10)..=(256 << 20);
 
-/// What a session is filed under, its bounds, and where it comes from.
+/// The labels and limits of a session, and where it comes from.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filed {
     pub(crate) labels: Labels,
     pub(crate) limits: Limits,
     /// When it was taken over from an earlier agent, in milliseconds since 1970.
     pub(crate) recovered_ms: Option<u64>,
-    /// Why it has no program any more without having ended.
+    /// Why it has lost its program without having ended.
     pub(crate) lost: Option<Lost>,
 }
 
-/// Whether they can be kept to.
+/// Checks that they are within what can be enforced.
 pub(crate) fn check(labels: &Labels, limits: &Limits) -> Result<(), Failure> {
     let named = [("owner", &labels.owner), ("tag", &labels.tag), ("group", &labels.group)];
     for (what, label) in named {
@@ -46,7 +45,7 @@ pub(crate) fn check(labels: &Labels, limits: &Limits) -> Result<(), Failure> {
     within("how much is kept", limits.kept, *KEPT.start(), *KEPT.end())
 }
 
-/// Labels without those that are empty.
+/// The labels without empty ones.
 pub(crate) fn plain(labels: Labels) -> Labels {
     let some = |label: Option<String>| label.filter(|label| !label.is_empty());
     let read_only = labels.read_only.filter(|&read_only| read_only);
@@ -58,7 +57,7 @@ pub(crate) fn plain(labels: Labels) -> Labels {
     }
 }
 
-/// What is there, changed where something is said.
+/// The current labels with a change applied.
 pub(crate) fn changed_labels(now: &Labels, change: Labels) -> Labels {
     plain(Labels {
         owner: now.owner.clone(),
@@ -68,7 +67,7 @@ pub(crate) fn changed_labels(now: &Labels, change: Labels) -> Labels {
     })
 }
 
-/// The same of bounds.
+/// The current limits with a change applied.
 pub(crate) fn changed_limits(now: Limits, change: Limits) -> Limits {
     Limits {
         idle_ms: change.idle_ms.or(now.idle_ms),

@@ -11,25 +11,25 @@ pub(crate) struct Wanted {
     pub(crate) bracketed_paste: bool,
 }
 
-/// How a tab in text reaches a program as a character, and is not taken for the key.
+/// How a tab in text reaches a program as a character rather than as the key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Takes {
     /// The program gets pastes marked as such.
     Pastes,
-    /// The kernel gives the program whole lines, and a tab is a character of them like any other.
+    /// The kernel gives the program whole lines, in which a tab is a character like any other.
     Lines,
-    /// Its line editor takes what follows ctrl-v as it is.
+    /// Its line editor takes what follows ctrl-v literally.
     Quoted,
     /// It takes keys one by one: there is no way.
     Keys,
-    /// Nobody reads now, and whoever reads next may take it either way.
+    /// Nobody reads now, and the next reader may take it either way.
     Nobody,
 }
 
 const PASTE: &[u8] = b"\x1b[200~";
 const PASTED: &[u8] = b"\x1b[201~";
 
-/// What a program has asked the terminal to report by itself.
+/// The unsolicited reports that a program has enabled.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Reports {
     /// That it has the focus, or has lost it.
@@ -39,7 +39,7 @@ pub(crate) struct Reports {
 }
 
 impl Reports {
-    /// Whether these bytes are reports that were asked for, and nobody has typed them.
+    /// Whether these bytes are enabled reports, which nobody has typed.
     pub(crate) fn has(self, bytes: &[u8]) -> bool {
         let mut rest = bytes;
         while let Some(length) = self.first(rest) {
@@ -181,7 +181,7 @@ fn special(name: &str, modifier: u8, wanted: Wanted) -> Option<Vec<u8>> {
 }
 
 /// The bytes of text that is typed. Line feeds become what the enter key sends; several lines are
-/// pasted, where the program knows how, so that none is carried out before the last.
+/// pasted, if the program supports that, so that none is executed before the last.
 pub(crate) fn text(text: &[u8], wanted: Wanted) -> Vec<u8> {
     let body = text.strip_suffix(b"\n").unwrap_or(text);
     match wanted.bracketed_paste && memchr::memchr(b'\n', body).is_some() {
@@ -190,8 +190,8 @@ pub(crate) fn text(text: &[u8], wanted: Wanted) -> Vec<u8> {
     }
 }
 
-/// The bytes of text that is data: no character of it but the end of a line is pressed as a key.
-/// `takes` says how tabs are typed, where there are any.
+/// The bytes of text that is data: only the end of a line is sent as a key. `takes` says how tabs
+/// are typed.
 ///
 /// # Errors
 ///
@@ -235,8 +235,8 @@ pub(crate) fn literal(
     }
 }
 
-/// A secret is typed as it is, where the kernel takes whole lines: control characters would be keys
-/// of that.
+/// Checks that a secret has no control characters: it is typed as it is to a terminal that reads
+/// whole lines, where they would act as keys.
 pub(crate) fn check_secret(secret: &[u8]) -> Result<(), Failure> {
     match secret.iter().any(|byte| is_control(*byte) || matches!(byte, b'\r' | b'\n')) {
         true => Err(refusal(
@@ -279,7 +279,7 @@ fn entered(text: &[u8]) -> Vec<u8> {
 fn pasted(text: &[u8]) -> Vec<u8> {
     let body = text.strip_suffix(b"\n").unwrap_or(text);
     let mut out = PASTE.to_vec();
-    // Nothing in it can end the paste before its time.
+    // Nothing in it may end the paste early.
     let mut rest = body;
     while let Some(at) = memchr::memmem::find(rest, PASTED) {
         out.extend(entered(rest.get(..at).unwrap_or_default()));
@@ -368,8 +368,7 @@ mod tests {
         assert_eq!(key("ctrl-up", wanted).unwrap(), b"\x1b[1;5A");
     }
 
-    /// Every name, what it sends, and what it sends in application cursor mode where that is
-    /// something else.
+    /// Every name, what it sends, and what it sends in application cursor mode if that differs.
     const TABLE: [(&str, &str, Option<&str>); 36] = [
         ("enter", "\r", None),
         ("tab", "\t", None),

@@ -1,4 +1,5 @@
-//! What the shell says of its commands, and what programs ask of a terminal, found in its bytes.
+//! What the shell reports about its commands, and what programs query the terminal for, found in
+//! its output.
 //!
 //! A shell that has our integration writes a mark before its prompt, after it, before a command,
 //! and after it with its exit code:
@@ -11,10 +12,9 @@
 //!     ESC ] 133 ; E ; NONCE ; text BEL   what it was, with `%xx` for what would not fit
 //! ```
 //!
-//! That is the form of FinalTerm's marks, which terminals pass over; the nonce is what output
-//! cannot know. Marks with another one, or none, are output like any other; so are those of this
-//! session that a command prints from a recording of it: while one is carried out, only its own end
-//! is believed.
+//! This is the form of FinalTerm's marks, which terminals ignore. Output cannot know the nonce:
+//! marks with another one, or none, are output like any other. So are this session's own marks when
+//! a command replays a recording of it: while a command runs, only its own end is believed.
 //!
 //! One state machine reads every byte once, mostly by looking for the next ESC.
 
@@ -24,17 +24,17 @@ use std::time::Duration;
 
 use crate::os::clock::boottime;
 
-/// No mark is longer.
+/// The longest mark.
 const LONGEST: usize = 8 << 10;
 
-/// No more of the text of a command is kept, in bytes: that and its directory fit one frame of an
+/// How many bytes of a command's text are kept at most: with its directory they fit one frame of an
 /// answer.
 const COMMAND_TEXT: usize = 4 << 10;
 
 /// How long a prompt may take to be drawn after its command has ended.
 pub(crate) const PROMPT: Duration = Duration::from_millis(250);
 
-/// So many commands are remembered.
+/// At most this many commands are remembered.
 const COMMANDS: usize = 1_000;
 
 /// A question that a program asks a terminal.
@@ -50,17 +50,17 @@ pub(crate) enum Query {
     Cursor,
 }
 
-/// Where a shell is.
+/// What a shell is doing.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Phase {
-    /// It has said nothing.
+    /// It has written no mark.
     #[default]
     Unknown,
     /// Between a command and the next prompt's end.
     Prompting,
     /// It waits for a command.
     Waiting,
-    /// It carries one out.
+    /// It runs one.
     Running,
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct ShellCommand {
     pub(crate) exit: Option<i32>,
     /// Its output begins at this offset.
     pub(crate) start: u64,
-    /// And ends before this one.
+    /// Its output ends before this offset.
     pub(crate) end: Option<u64>,
     /// Where the shell was before it.
     pub(crate) cwd: Option<PathBuf>,
@@ -85,7 +85,7 @@ pub(crate) struct ShellCommand {
 /// What was found in a piece of the log.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(crate) struct MarkScan {
-    /// The shell has said something.
+    /// The shell has written a mark.
     pub(crate) changed: bool,
     /// What programs ask, and the offset after it.
     pub(crate) queries: Vec<(u64, Query)>,
@@ -110,7 +110,7 @@ enum MarksState {
 pub(crate) struct Marks {
     nonce: Option<String>,
     state: MarksState,
-    /// Where the sequence that is being read began.
+    /// The offset at which the current sequence began.
     began: u64,
     phase: Phase,
     seen: bool,
@@ -122,7 +122,7 @@ pub(crate) struct Marks {
     text: Option<String>,
     /// Where the shell was when it last waited.
     cwd: Option<PathBuf>,
-    /// Nobody knows when what is before this offset came.
+    /// The time of what is before this offset is unknown.
     old_until: u64,
 }
 
@@ -144,17 +144,17 @@ impl Marks {
         }
     }
 
-    /// The time, of what ends at this offset.
+    /// The current time, unless what ends at this offset is old.
     fn time(&self, offset: u64) -> Option<Duration> {
         (offset > self.old_until).then(boottime)
     }
 
-    /// Where the shell is.
+    /// What the shell is doing.
     pub(crate) fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// Whether a command has just ended, so that the prompt is all that is to come.
+    /// Whether a command has just ended, so that only the prompt is still to come.
     pub(crate) fn is_about_to_wait(&self) -> bool {
         let ended = self.commands.back().and_then(|last| last.ended);
         let just = |ended| boottime().saturating_sub(ended) < PROMPT;
@@ -166,7 +166,7 @@ impl Marks {
         self.seen
     }
 
-    /// Where the shell is, now that it waits.
+    /// Records the directory of the waiting shell.
     pub(crate) fn is_at(&mut self, cwd: Option<PathBuf>) {
         self.cwd = cwd;
     }
@@ -182,13 +182,13 @@ impl Marks {
         self.commands.iter()
     }
 
-    /// Bytes were lost: what was half read is none.
+    /// Bytes were lost: drops a sequence that was read in part.
     pub(crate) fn gap(&mut self) {
         self.state = MarksState::Ground;
     }
 
-    /// Reads the bytes from `offset` on. Before `seen` they are old: an earlier agent has read
-    /// them, and nobody knows when they came.
+    /// Reads the bytes from `offset` on. Those before `seen` are old: an earlier agent has read
+    /// them, and their time is unknown.
     pub(crate) fn read(&mut self, offset: u64, bytes: &[u8], seen: u64) -> MarkScan {
         self.old_until = seen;
         let mut found = MarkScan::default();
@@ -226,10 +226,10 @@ impl Marks {
             (MarksState::TextEscape, b'\\') => MarksState::Ground,
             (MarksState::Osc(text), 0x1b) => MarksState::OscEscape(text),
             (MarksState::Text, 0x1b) => MarksState::TextEscape,
-            // What is not a backslash makes it another sequence.
+            // Without a backslash, another sequence begins.
             (MarksState::Escape | MarksState::OscEscape(_) | MarksState::TextEscape, byte) => {
                 if !matches!(byte, b']' | b'[' | 0x1b) || self.began + 1 != next {
-                    // Where it began matters to marks alone, and they begin here.
+                    // Only marks need to know where they began, and they begin here.
                     self.began = next.saturating_sub(2);
                 }
                 match byte {
@@ -255,7 +255,7 @@ impl Marks {
                 self.end(&text, next, found);
                 MarksState::Ground
             }
-            // The rest of one that is too long is passed over, as any string is.
+            // The rest of one that is too long is skipped, like any other string.
             (MarksState::Osc(text), _) if text.len() >= LONGEST => MarksState::Text,
             (MarksState::Osc(mut text), _) => {
                 text.push(byte);
@@ -266,7 +266,7 @@ impl Marks {
         };
     }
 
-    /// An OSC has come to its end.
+    /// Handles a complete OSC.
     fn end(&mut self, text: &[u8], next: u64, found: &mut MarkScan) {
         let Some(nonce) = &self.nonce else { return };
         let mut parts = text.splitn(4, |byte| *byte == b';');
@@ -300,7 +300,7 @@ impl Marks {
         self.seen = true;
     }
 
-    /// Whether a command with this number can begin now. It is the last one from then on.
+    /// Whether a command with this number can begin now. If so, it becomes the last one.
     fn is_next(&mut self, number: Option<u64>) -> bool {
         let next = number > self.number || (number, self.number) == (None, None);
         if next {
@@ -310,7 +310,7 @@ impl Marks {
     }
 
     fn begin(&mut self, start: u64) {
-        // A line of several commands is one, with the output of all.
+        // A line of several commands counts as one, with the output of all.
         if self.phase != Phase::Running {
             self.count += 1;
             let text = self.text.take();
@@ -344,8 +344,8 @@ impl Marks {
         self.phase = Phase::Prompting;
     }
 
-    /// The terminal has ended, and its log at this offset: with it what was carried out, nobody
-    /// knows how.
+    /// The terminal has ended, and its log at this offset. The command that was running has ended
+    /// with it, with an unknown exit code.
     pub(crate) fn over(&mut self, offset: u64) {
         let now = self.time(offset);
         if let Some(last) = self.commands.back_mut().filter(|last| last.end.is_none()) {
@@ -357,7 +357,7 @@ impl Marks {
     fn name(&mut self, text: &[u8]) {
         let text = Some(decoded(text)).filter(|text| !text.is_empty());
         match (self.phase, self.commands.back_mut()) {
-            // Some shells know only afterwards what it was.
+            // Some shells report the text only after the command.
             (Phase::Prompting, Some(last)) if last.end.is_some() && last.text.is_none() => {
                 last.text = text;
             }
@@ -367,7 +367,7 @@ impl Marks {
 }
 
 impl ShellCommand {
-    /// How long it took, or has taken, if that is known.
+    /// How long it took, or has run so far, if that is known.
     pub(crate) fn duration(&self) -> Option<Duration> {
         let until = if self.end.is_some() { self.ended? } else { boottime() };
         Some(until.saturating_sub(self.began?))
@@ -379,8 +379,8 @@ impl ShellCommand {
     }
 }
 
-/// The length of a sequence that is there as a whole, and that neither says nor asks anything: a
-/// flood may be made of them.
+/// The length of a complete sequence that is neither a mark nor a query. A flood may consist of
+/// them.
 fn silent(bytes: &[u8]) -> Option<usize> {
     match bytes {
         [0x1b, b'[', rest @ ..] => {
@@ -398,7 +398,7 @@ fn silent(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// What a control sequence asks.
+/// The query that a control sequence is, if it is one.
 fn query(parameters: &[u8], last: u8) -> Option<Query> {
     match (parameters, last) {
         (b"" | b"0", b'c') => Some(Query::Attributes),

@@ -8,7 +8,7 @@ use farwire_protocol::streams::session::Participant as Shown;
 
 use crate::gate::principal::Principal;
 
-/// So many are told of.
+/// At most this many are reported.
 const SHOWN: usize = 16;
 
 /// Numbers of streams that are attached: each is used once.
@@ -20,7 +20,7 @@ pub(crate) struct Participants {
     all: Mutex<Vec<Arc<Participant>>>,
 }
 
-/// Somebody who is attached.
+/// A client that is attached.
 #[derive(Debug)]
 pub(crate) struct Participant {
     /// The number of the stream.
@@ -33,7 +33,7 @@ pub(crate) struct Participant {
 }
 
 impl Participant {
-    /// They have typed.
+    /// Records that they have typed.
     pub(crate) fn note_typing(&self, now: Duration) {
         self.typed.store(millis(now), Ordering::Relaxed);
     }
@@ -44,7 +44,7 @@ impl Participants {
         self.all.lock().expect("nothing panics while it is held")
     }
 
-    /// Somebody attaches.
+    /// Adds a client that attaches.
     pub(crate) fn join(
         &self,
         actor: Principal,
@@ -58,7 +58,7 @@ impl Participants {
         one
     }
 
-    /// Somebody leaves.
+    /// Removes a client that leaves.
     pub(crate) fn leave(&self, stream: u64) {
         self.lock().retain(|one| one.stream != stream);
     }
@@ -68,7 +68,7 @@ impl Participants {
         self.lock().len()
     }
 
-    /// As `to` is told of them, those first who are here longest.
+    /// The wire form, as seen by `to`; those that attached first come first.
     pub(crate) fn show(&self, to: &Principal, now: Duration) -> Vec<Shown> {
         let show = |one: &Arc<Participant>| Shown {
             actor: one.actor.show(Some(to)),

@@ -1,7 +1,7 @@
 //! What a terminal would show.
 //!
-//! It follows the log when somebody looks, off the way of keys. A screen that nobody has looked at
-//! for a while is put away as the bytes that draw it anew: a grid of cells takes hundreds of KiB.
+//! It follows the log on demand, without delaying keys. A screen that nobody has looked at for a
+//! while is put away as the bytes that redraw it: a grid of cells takes hundreds of KiB.
 
 mod drawing;
 mod effort;
@@ -20,35 +20,33 @@ use crate::os::memory;
 use crate::os::pty::Size;
 use crate::spool::{Item, Mode, Spool};
 
-/// How long a grid is kept that nobody looks at.
+/// How long a grid is kept while nobody looks at it.
 pub(super) const KEEP: Duration = Duration::from_secs(5);
 
-/// How much is drawn between two looks at the clock: a few bytes may take milliseconds, as those
-/// that clear a very large screen.
+/// How much is drawn between two checks of the clock: a few bytes may take milliseconds, such as
+/// those that clear a very large screen.
 const PIECE: usize = 64;
 
-/// Who is further behind passes over what comes before the end. Drawing takes a second for some 20
-/// MB, and whoever looks while a program says more than that would see nothing before the program
-/// ended.
+/// A screen that is further behind than this skips to the end. Drawing takes a second for some 20
+/// MB, and while a program writes faster than that, nobody would see anything before it ended.
 pub(super) const FLOOD: usize = 1 << 20;
 
-/// So much before the end is drawn, or eight bytes for each cell.
+/// How much before the end is still drawn then, if not eight bytes for each cell.
 const TAIL: usize = 256 << 10;
 
-/// So much before the end is drawn where all that comes before it takes too long.
+/// How much before the end is drawn if what comes before that takes too long.
 const LAST: u64 = 4 << 10;
 
-/// Breaks off any sequence.
+/// Cancels any sequence.
 const CANCEL: &[u8] = b"\x18";
 
-/// What a cell takes, once for each of two screens.
+/// How many bytes a cell takes, for both screens together.
 const CELL: usize = 2 * 32;
 
-/// No grid that was put away takes longer to draw anew than one of so many bytes where that is to
-/// be done at once.
+/// A grid that was put away as at most this many bytes may be redrawn at once.
 const NEAR: usize = 16 << 10;
 
-/// No title is longer, in characters.
+/// The longest title, in characters.
 const TITLE: usize = 200;
 
 /// The screen of one terminal.
@@ -58,11 +56,11 @@ pub(crate) struct Screen {
     /// Everything before this offset of the log has been drawn.
     at: u64,
     grid: Option<Grid>,
-    /// What draws the screen anew, when the grid is put away.
+    /// The bytes that redraw the screen, while the grid is put away.
     away: Vec<u8>,
     /// What was done to the terminal besides drawing.
     modes: Modes,
-    /// What is asked often, and needs no grid to be answered.
+    /// What is needed often, and must not require the grid.
     facts: ScreenState,
     title: Option<String>,
     looked: Instant,
@@ -90,9 +88,9 @@ pub(crate) struct ScreenSummary {
     pub(crate) drawn: bool,
     /// What was known of it.
     pub(crate) facts: ScreenState,
-    /// What the terminal called itself.
+    /// The title of the terminal.
     pub(crate) title: Option<String>,
-    /// What a program wants the terminal to report by itself.
+    /// The unsolicited reports that a program has enabled.
     pub(crate) reports: Reports,
 }
 
@@ -116,7 +114,7 @@ impl ScreenState {
 /// The cells, and what draws them.
 struct Grid {
     parser: Parser<Watcher>,
-    /// What has come of a character of several bytes. The crate that draws loses the next character
+    /// The first bytes of an incomplete character. The crate that draws loses the next character
     /// after one that it gets in pieces (vte 0.15, alacritty/vte#159).
     begun: Vec<u8>,
 }
@@ -127,7 +125,7 @@ impl std::fmt::Debug for Grid {
     }
 }
 
-/// Hears what is no drawing.
+/// Receives what is not drawing.
 #[derive(Debug, Default)]
 struct Watcher {
     title: Option<String>,
@@ -148,7 +146,7 @@ impl Grid {
         grid
     }
 
-    /// Draws this, as far as the effort goes. Whether that was all of it.
+    /// Draws `bytes`, as far as the effort goes. Returns whether that was all of them.
     fn draw(&mut self, bytes: &[u8], effort: &Effort) -> bool {
         let joined = (!self.begun.is_empty()).then(|| [&self.begun, bytes].concat());
         let mut rest = joined.as_deref().unwrap_or(bytes);
@@ -167,7 +165,7 @@ impl Grid {
         }
     }
 
-    /// Breaks off whatever has begun.
+    /// Cancels a sequence that has begun.
     fn cancel(&mut self) {
         self.begun.clear();
         self.parser.process(CANCEL);
@@ -178,16 +176,16 @@ impl Grid {
     }
 }
 
-/// How often a sequence repeats a character, if it does that and says so.
+/// How often a sequence repeats a character, if it does that.
 fn repeats(sequence: &[u8]) -> Option<usize> {
     let count = sequence.strip_prefix(b"\x1b[")?.strip_suffix(b"b")?;
     let count =
         std::str::from_utf8(count).ok()?.split(';').next().filter(|count| !count.is_empty())?;
-    // What is too long for a number is more than any.
+    // A number that is too long to parse is larger than any other.
     count.bytes().all(|byte| byte.is_ascii_digit()).then(|| count.parse().unwrap_or(usize::MAX))
 }
 
-/// The length of it without a character at its end that is not whole.
+/// The length without an incomplete character at the end.
 fn whole(bytes: &[u8]) -> usize {
     let tail = bytes.len().saturating_sub(3);
     let last = bytes.iter().skip(tail).rposition(|byte| *byte >= 0xc0).map(|at| tail + at);
@@ -224,13 +222,13 @@ impl Screen {
         usize::from(self.size.rows) * usize::from(self.size.cols)
     }
 
-    /// Whether it takes but an instant until there are cells.
+    /// Whether its cells are there, or can be redrawn at once.
     pub(crate) fn is_near(&self) -> bool {
         self.grid.is_some() || self.away.len() <= NEAR
     }
 
-    /// Draws some of what the log has up to an offset, at most so many bytes, as far as the effort
-    /// goes. Whether there was something.
+    /// Draws at most `most` bytes of the log up to `until`, as far as the effort goes. Returns
+    /// whether there were any.
     pub(crate) fn follow(
         &mut self,
         spool: &Spool,
@@ -244,7 +242,7 @@ impl Screen {
         if behind == 0 {
             return false;
         }
-        // The last of it is drawn by itself, as whoever has to leave out the rest draws it.
+        // The last part is drawn by itself, just as if the rest had to be skipped.
         let chunk = match behind.saturating_sub(LAST) {
             0 => behind,
             before => before,
@@ -261,7 +259,7 @@ impl Screen {
                 }
                 true
             }
-            // What was dropped has drawn something that nobody knows.
+            // What the dropped bytes have drawn is unknown.
             Item::Gap { .. } => {
                 self.clear();
                 true
@@ -290,7 +288,7 @@ impl Screen {
         self.show(bytes, whole, effort);
     }
 
-    /// Draws this, all of it or what of it is seen at the end, as far as the effort goes.
+    /// Draws `bytes`, either `whole` or only what shows at the end, as far as the effort goes.
     fn show(&mut self, bytes: &[u8], whole: bool, effort: &Effort) {
         let size = self.size;
         let mut grid = self.grid.take().unwrap_or_else(|| Grid::new(size, &self.away));
@@ -321,8 +319,7 @@ impl Screen {
         }
     }
 
-    /// Passes over output that is scrolled or drawn away by what follows it: only what switches
-    /// something is drawn.
+    /// Skips output that later output scrolls away or overwrites: only mode switches are drawn.
     fn pass_over(&mut self, bytes: &[u8], effort: &Effort) {
         let rest = skip::without_drawing(bytes, self.modes.is_midway());
         let mut switches = Vec::new();
@@ -339,8 +336,8 @@ impl Screen {
         }
     }
 
-    /// Leaves out what it has not drawn before this offset, but for the last of it. What was
-    /// switched there is read, as far as a flood reaches.
+    /// Skips what it has not drawn before `end`, except the last part. The mode switches in the
+    /// skipped part are read, as far back as a flood reaches.
     pub(crate) fn jump(&mut self, spool: &Spool, end: u64) {
         let last = end.saturating_sub(LAST);
         if self.at >= last {
@@ -369,7 +366,7 @@ impl Screen {
         self.show(&title, true, &Effort::new(Duration::MAX));
     }
 
-    /// Something was not drawn: what it switched is as if it had been.
+    /// Applies the mode switches of output that was not drawn.
     fn settle(&mut self) {
         let alternate = self.modes.alternate().is_some();
         let mut to = match (alternate, self.facts().alternate) {
@@ -389,7 +386,7 @@ impl Screen {
         grid.parser.process(to.as_bytes());
     }
 
-    /// Nothing is known of what it shows.
+    /// Clears the screen, since what it shows is unknown.
     fn clear(&mut self) {
         (self.grid, self.facts, self.modes) = Default::default();
         self.away.clear();
@@ -404,7 +401,7 @@ impl Screen {
         self.grid.get_or_insert_with(|| Grid::new(size, away))
     }
 
-    /// What is seen of it without its cells.
+    /// A summary without the cells.
     pub(crate) fn summary(&self) -> ScreenSummary {
         ScreenSummary {
             offset: self.at,
@@ -440,8 +437,8 @@ impl Screen {
         self.size = size;
     }
 
-    /// What draws it anew on a terminal of its size, with what has come of a sequence that is not
-    /// at its end.
+    /// The bytes that redraw it on a terminal of its size, with the beginning of an unfinished
+    /// sequence.
     pub(crate) fn drawing(&mut self) -> Vec<u8> {
         self.grid();
         let title = self.title.as_deref();

@@ -1,4 +1,4 @@
-//! Which exchanges were typed into a session: one that is asked for again is not typed again.
+//! The exchanges that were typed into a session, so that none is typed twice.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -6,39 +6,40 @@ use std::time::Duration;
 use farwire_protocol::id::{Id, Nonce};
 use farwire_protocol::streams::session::Because;
 
-/// No exchange is forgotten before so many others have followed it, and this time has passed: a
-/// bridge asks again for as long as it waits, which is an hour at most, and a little longer.
+/// An exchange is forgotten only after this many others have followed it, and after this time: a
+/// bridge may repeat a request for as long as it waits, which is at most an hour, and a little
+/// longer.
 const FOLLOWERS: usize = 1_024;
 const KEEP: Duration = Duration::from_secs(70 * 60);
 
-/// So many are remembered, of some 150 bytes each. Whoever has typed most of them loses the first
-/// of them.
+/// At most this many are remembered, of some 150 bytes each. The device that has typed most of them
+/// loses its oldest.
 const MOST: usize = 1 << 14;
 
 /// An exchange that was typed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Sent {
-    /// Where the log was before.
+    /// The end of the log before it.
     pub(crate) offset: u64,
-    /// How many commands had ended before.
+    /// How many commands had ended before it.
     pub(crate) ended: u64,
-    /// So many bytes were typed, and so many were not.
+    /// How many bytes were typed, and how many were not.
     pub(crate) typed: u64,
     pub(crate) left: u64,
     /// It is still being typed.
     pub(crate) typing: bool,
-    /// It was one line, and nothing after it: the end of a command is that of all that was typed.
+    /// It was a single line, so that the end of a command is the end of all that was typed.
     pub(crate) line: bool,
-    /// Where the log was when somebody else typed something before it was answered: what begins
-    /// later is theirs.
+    /// The end of the log when somebody else typed before it was answered: what begins later is
+    /// theirs.
     pub(crate) until: Option<u64>,
-    /// Where the log was when it was answered, and why. What comes later is none of it, though it
-    /// is asked for again.
+    /// The end of the log when it was answered, and why. A repeated request gets nothing after
+    /// that.
     pub(crate) answered: Option<(u64, Because)>,
 }
 
 impl Sent {
-    /// Where the log is before anything is typed, when so many commands have ended.
+    /// Before anything is typed: the end of the log, and how many commands have ended.
     pub(crate) const fn at(offset: u64, ended: u64) -> Self {
         let (typed, left, typing, line) = (0, 0, false, false);
         Self { offset, ended, typed, left, typing, line, until: None, answered: None }
@@ -52,7 +53,7 @@ pub(super) struct NewExchange {
     /// The device that types it.
     pub(super) by: Id,
     pub(super) sent: Sent,
-    /// It is a part of what another one comes to.
+    /// It is part of another exchange.
     pub(super) joins: bool,
 }
 
@@ -60,11 +61,11 @@ pub(super) struct NewExchange {
 #[derive(Debug, Default)]
 pub(super) struct Exchanges {
     known: HashMap<Nonce, Sent>,
-    /// Those that have not been answered, and after which nobody else has typed.
+    /// Those that have not been answered, with nobody else typing since.
     open: Vec<Nonce>,
     /// Those that are known, in the order in which they were typed.
     order: VecDeque<Typed>,
-    /// How many of them are of each device.
+    /// How many of them each device has.
     counts: HashMap<Id, usize>,
 }
 
@@ -77,8 +78,8 @@ struct Typed {
 }
 
 impl Exchanges {
-    /// Something is about to be typed; or has been under this id, and then that is what counts:
-    /// nothing is to be typed.
+    /// Begins an exchange. If one was typed under this id already, returns that, and nothing is to
+    /// be typed again.
     pub(super) fn begin(&mut self, new: NewExchange, now: Duration) -> Option<Sent> {
         let NewExchange { id, by, sent, joins } = new;
         if let Some(known) = self.known.get(&id) {
@@ -103,7 +104,7 @@ impl Exchanges {
         None
     }
 
-    /// Somebody types something else when the log is there.
+    /// Records that somebody types something else when the log ends at `at`.
     pub(super) fn cut(&mut self, at: u64) {
         for id in self.open.drain(..) {
             if let Some(sent) = self.known.get_mut(&id) {
@@ -112,7 +113,7 @@ impl Exchanges {
         }
     }
 
-    /// It is answered with what there is now. The first time counts.
+    /// Records that it was answered with the log up to `at`. Only the first call counts.
     pub(super) fn answer(&mut self, id: &Nonce, at: u64, because: Because) {
         self.open.retain(|open| open != id);
         if let Some(sent) = self.known.get_mut(id) {
@@ -135,7 +136,7 @@ impl Exchanges {
         self.known.get(id).copied()
     }
 
-    /// The same, to note what has come of it.
+    /// The same, to update it.
     pub(super) fn get_mut(&mut self, id: &Nonce) -> Option<&mut Sent> {
         self.known.get_mut(id)
     }

@@ -2,7 +2,7 @@
 //!
 //! A session's shell is a login shell, as with SSH. bash and zsh get a directory of ours, open as
 //! descriptor 3, with start-up files that first read the user's own as a login does, and then add
-//! the marks of [`super::marks`]; they close the descriptor before anything of the user's is read.
+//! the marks of [`super::marks`]; they close the descriptor before they read any file of the user.
 //! fish gets the same as an argument. The nonce comes in a variable that is gone before the first
 //! prompt. Every other shell is started as it is, without marks.
 
@@ -39,7 +39,7 @@ pub(crate) struct Login {
     pub(crate) env: Vec<Variable>,
     /// The directory that it gets as descriptor 3.
     pub(crate) directory: Option<PathBuf>,
-    /// Whether it will make marks.
+    /// Whether it will write marks.
     pub(crate) marks: bool,
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn prepare(state: &Path) -> Result<PathBuf, Failure> {
                 .and_then(|()| fs::set_permissions(&new, fs::Permissions::from_mode(0o644)))
                 .and_then(|()| fs::rename(&new, &path));
             if let Err(error) = written {
-                // What has been written of it takes room that somebody may need.
+                // The part that has been written takes up space that may be needed.
                 let _ = fs::remove_file(&new);
                 return Err(error);
             }
@@ -69,7 +69,7 @@ pub(crate) fn prepare(state: &Path) -> Result<PathBuf, Failure> {
     };
     match write() {
         Ok(()) => Ok(directory),
-        // A full disk, or one that cannot be written: everything else is served all the same.
+        // The disk is full, or cannot be written: everything else still works.
         Err(error) if directory.is_dir() => {
             let place = directory.display();
             tracing::error!(%place, %error, "start-up files of shells cannot be written: sessions may lack marks");
@@ -86,14 +86,14 @@ fn is_as_it_should_be(path: &Path, text: &str) -> bool {
     mode == (true, 0o644) && fs::read(path).is_ok_and(|there| there == text.as_bytes())
 }
 
-/// Whether a shell that can make marks is called so, wherever it is.
+/// Whether this is the name of a shell that can write marks, with or without a path.
 pub(crate) fn is_name(word: &OsStr) -> bool {
     let name = Path::new(word).file_name().and_then(OsStr::to_str);
     name.is_some_and(|name| ["bash", "zsh", "fish"].contains(&name))
 }
 
-/// The shell that is called so, if it is one that can make marks and is there. It may lie on a file
-/// system whose server is gone: call it where waiting is allowed.
+/// Finds the shell with this name or path, if it can write marks and exists. It may be on a file
+/// system whose server is gone: call it where blocking is allowed.
 pub(crate) fn find(word: &OsStr) -> Option<PathBuf> {
     let path = Path::new(word);
     let name = path.file_name().filter(|_| is_name(word))?;
@@ -107,7 +107,7 @@ pub(crate) fn find(word: &OsStr) -> Option<PathBuf> {
     places.into_iter().find(|path| is_program(path))
 }
 
-/// A login shell, with marks of this nonce if it can make any.
+/// A login shell, with marks with this nonce if it can write any.
 pub(crate) fn login(shell: &Path, files: &Path, nonce: &str) -> Login {
     let name = shell.file_name().and_then(OsStr::to_str).unwrap_or_default();
     let with = |arguments: &[&str]| {

@@ -34,14 +34,14 @@ struct TurnPlace<'a> {
 
 impl Drop for TurnPlace<'_> {
     fn drop(&mut self) {
-        // Whoever has its turn has left the line already.
+        // A request that got its turn has left the line already.
         self.terminal.typing().arbiter.turns.leave(self.number);
         self.terminal.tell_turns();
     }
 }
 
 impl Terminal {
-    /// Waits for the turn of a request, until a time at most.
+    /// Waits for the turn of a request, at most until a deadline.
     ///
     /// # Errors
     ///
@@ -83,7 +83,7 @@ impl Terminal {
             .with_hint("nothing was typed; wait for it to end, or open another session")
     }
 
-    /// Who has ended the turn of this request, if a user has.
+    /// The user who has ended the turn of this request, if one has.
     pub(crate) fn turn_taken(&self, request: Nonce) -> Option<Taken> {
         self.typing().arbiter.turns.find_taken(request).cloned()
     }

@@ -2,10 +2,10 @@
 //!
 //! # Invariants
 //!
-//! - Whether somebody may type is looked at together with the write: once a lease has gone to
-//!   somebody else, no byte of anybody before comes after it.
-//! - What was refused is never typed later.
-//! - What a terminal does not show is in no event.
+//! - The right to type is checked under one lock with the write: once a lease has passed on, no
+//!   byte of an earlier holder follows.
+//! - Refused input is never typed later.
+//! - Input that the terminal does not show is in no event.
 
 use std::io;
 use std::time::Duration;
@@ -22,12 +22,12 @@ use crate::os::clock::boottime;
 use crate::os::pty;
 use crate::spool::{Memory, TypistSlot};
 
-/// What came of typing.
+/// The result of typing.
 #[derive(Debug, Default)]
 pub(crate) struct Typed {
-    /// So many bytes were typed.
+    /// How many bytes were typed.
     pub(crate) taken: usize,
-    /// Why the others were not; where that is not said, nobody reads them.
+    /// Why the others were not; if absent, nobody reads them.
     pub(crate) refused: Option<Refusal>,
 }
 
@@ -35,18 +35,18 @@ pub(crate) struct Typed {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keys<'a> {
     pub(crate) bytes: &'a [u8],
-    /// It is noted nowhere.
+    /// It is recorded nowhere.
     pub(crate) secret: bool,
-    /// The request whose turn it is, where it is typed in one.
+    /// The request in whose turn it is typed, if any.
     pub(crate) turn: Option<Nonce>,
-    /// A terminal says it by itself, and nobody has typed it: it ends no turn, begins no line, and
-    /// is noted nowhere.
+    /// A terminal has reported it, and nobody has typed it: it ends no turn, begins no line, and is
+    /// recorded nowhere.
     pub(crate) report: bool,
-    /// Where it is counted what was passed on, with each write.
+    /// Where each write counts what it has passed on.
     pub(crate) count: Option<(&'a Memory, TypistSlot)>,
 }
 
-/// What one attempt came to.
+/// The result of one attempt.
 enum TypingStep {
     Took(usize),
     /// It has to wait for the program.
@@ -59,7 +59,7 @@ enum TypingStep {
 }
 
 impl Terminal {
-    /// Types what `who` wants to be typed, as far as that is possible until a time.
+    /// Types the keys of `who`, as far as that is possible before a deadline.
     pub(crate) async fn types(
         &self,
         who: &Principal,
@@ -83,14 +83,14 @@ impl Terminal {
                     typed.refused = Some(refusal);
                     return typed;
                 }
-                // Whoever wants no more gets none, and that is no error.
+                // It is no error if the program reads no more.
                 TypingStep::Gone => {
                     self.program.count_passed(rest.len());
                     typed.taken = keys.bytes.len();
                     return typed;
                 }
                 TypingStep::Full | TypingStep::Early(_) if changed.is_none() => {
-                    // Whatever changes from now on wakes us; what changed before is seen at once.
+                    // Changes from now on wake us; earlier ones are seen at once.
                     changed = Some(self.rights_changed());
                     continue;
                 }
@@ -121,7 +121,7 @@ impl Terminal {
         }
     }
 
-    /// What was to be typed was refused as a whole.
+    /// Records that all of the input was refused.
     pub(crate) fn note_refused(&self, who: &Principal, input: &[Input]) {
         let length = |input: &Input| match input {
             Input::Text(bytes) | Input::Secret(bytes) => bytes.len(),
@@ -219,7 +219,7 @@ impl Terminal {
             .is_some_and(|master| pty::modes(&*master).is_ok_and(|modes| modes.canonical))
     }
 
-    /// How a tab in text reaches whoever reads now.
+    /// How a tab in text reaches the current reader.
     pub(crate) fn takes(&self, wanted: Wanted) -> Takes {
         let (Some(master), Some(shell)) = (self.program.master(), self.program.pid()) else {
             return Takes::Nobody;
@@ -236,9 +236,9 @@ impl Terminal {
         }
     }
 
-    /// Whether a command may be typed: the shell waits for one. Without marks it is believed when
-    /// it is in the foreground itself, and none of the programs that are known to wait for
-    /// something else is.
+    /// Whether a command may be typed: the shell waits for one. Without marks, that is assumed if
+    /// the shell itself is in the foreground, and no program that is known to wait for something
+    /// else.
     pub(crate) fn at_prompt(&self) -> bool {
         match self.doing() {
             Doing::Prompt => true,
@@ -253,8 +253,8 @@ impl Terminal {
         }
     }
 
-    /// Throws away what agents have typed and nobody has read, now that a user has taken over: what
-    /// is on its way to the program, and a line that is half typed at a prompt.
+    /// Discards what agents have typed and nobody has read, now that a user has taken over: what is
+    /// on its way to the program, and an unfinished line at a prompt.
     pub(crate) fn clear_agents(&self, user: &Principal) {
         let (line, last) = lock(&self.typing).arbiter.of_agent();
         let Some(master) = self.program.master() else { return };

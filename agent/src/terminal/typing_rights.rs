@@ -1,4 +1,4 @@
-//! Who may type into a session: a lease, and where nobody has one a rule.
+//! Who may type into a session: the holder of a lease or, if there is none, whoever a rule allows.
 //!
 //! ```text
 //!     read-only?  -- yes --> nobody
@@ -7,16 +7,16 @@
 //!     turn?       -- yes --> its holder, and users
 //! ```
 //!
-//! Times are since boot and come as arguments. What a change of the lease comes to is collected in
-//! [`Arbiter::news`], for whoever notes events.
+//! Times are since boot and come as arguments. Changes of the lease are collected in
+//! [`Arbiter::news`], for the caller to record as events.
 //!
 //! # Invariants
 //!
-//! - An actor is a device and a surface that the link has proven. The client is what it calls
-//!   itself: it tells the clients of one surface apart and gets nobody past another surface.
+//! - An actor is a device and a surface that the link has authenticated. A client chooses its own
+//!   name, which tells the clients of one surface apart and gives no rights over another surface.
 //! - A user takes the lease from anybody; an agent never takes it from a user, and gets none
 //!   against the rule unless a user hands it over.
-//! - Where sessions are in a group, those of them that are leased are leased to the same actor.
+//! - All leased sessions of one group are leased to the same actor.
 
 use std::time::Duration;
 
@@ -70,20 +70,20 @@ impl Transfer {
     }
 }
 
-/// Why somebody may not.
+/// Why somebody may not type.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Refusal {
     /// Nobody types into this session.
     ReadOnly,
     /// Somebody else has the lease, since then.
     Leased(Principal, Duration),
-    /// The rule has only users type.
+    /// By the rule, only users type.
     UserOnly,
-    /// The rule has only agents type.
+    /// By the rule, only agents type.
     AgentOnly,
     /// A user is typing; the last key came at this time.
     UserTypes(Principal, Duration),
-    /// That is for users.
+    /// Only users may do this.
     NoUser,
     /// An agent has to say from whom it takes a lease.
     Unnamed,
@@ -163,15 +163,15 @@ pub(crate) struct Arbiter {
     transfer: Option<Transfer>,
     /// Which user typed last, and when.
     user: Option<(Principal, Duration)>,
-    /// The line that is being typed has something of a user's in it; and of an agent's.
+    /// A user has typed part of the current line; and an agent has.
     user_line: bool,
     agent_line: bool,
-    /// Who typed last was an agent.
+    /// The last typist was an agent.
     agent_last: bool,
-    /// What changes by time alone, as it was last told: a user drafts, and agents wait.
+    /// What changes with time alone, as last reported: a user drafts, and agents wait.
     told: (bool, bool),
     news: Vec<Transfer>,
-    /// Whose exchange types now, and whose wait.
+    /// Whose exchange types now, and which ones wait.
     pub(crate) turns: Turns,
 }
 
@@ -202,7 +202,7 @@ impl Arbiter {
         self.transfer.as_ref()
     }
 
-    /// What has become of the lease since this was last asked.
+    /// The changes of the lease since the last call.
     pub(crate) fn news(&mut self) -> Vec<Transfer> {
         std::mem::take(&mut self.news)
     }
@@ -309,7 +309,7 @@ impl Arbiter {
         }
     }
 
-    /// `who` was heard of.
+    /// Records a sign of life of `who`.
     pub(crate) fn renew(&mut self, who: &Principal, now: Duration) {
         self.expire(now);
         if let Some(Lease { holder, until: Until::Unheard { ttl, at }, .. }) = &mut self.lease
@@ -319,7 +319,7 @@ impl Arbiter {
         }
     }
 
-    /// Ends a lease whose holder was not heard of.
+    /// Ends a lease whose holder has shown no sign of life.
     fn expire(&mut self, now: Duration) {
         if let Some(Lease { until: Until::Unheard { at, .. }, .. }) = &self.lease
             && now >= *at
@@ -329,7 +329,7 @@ impl Arbiter {
         }
     }
 
-    /// Lets what changes by time alone happen. Gives whether there is something to tell.
+    /// Makes the changes that come with time alone. Returns whether there is something to report.
     pub(crate) fn tick(&mut self, now: Duration) -> bool {
         self.expire(now);
         let waits =
@@ -338,7 +338,7 @@ impl Arbiter {
         std::mem::replace(&mut self.told, state) != state || !self.news.is_empty()
     }
 
-    /// The lease goes to somebody, or to nobody.
+    /// Passes the lease to somebody, or to nobody.
     fn pass(
         &mut self,
         way: LeaseChange,
@@ -347,7 +347,7 @@ impl Arbiter {
         at: Duration,
     ) {
         if let Some((to, _)) = &to {
-            // Where the log ends does not matter: nothing of theirs was typed yet.
+            // The end of the log does not matter: the new holder has typed nothing yet.
             self.turns.interrupt(to, u64::MAX);
         }
         let from = self.lease.take().map(|lease| lease.holder);
@@ -358,7 +358,8 @@ impl Arbiter {
         self.news.push(transfer);
     }
 
-    /// Gives the lease to `who`, whoever had it; only until when changes if it is theirs already.
+    /// Gives the lease to `who`, whoever had it. If `who` has it already, only its deadline
+    /// changes.
     fn give(&mut self, who: &Principal, until: Until, reason: Option<&str>, now: Duration) {
         match &mut self.lease {
             Some(lease) if lease.holder == *who => lease.until = until,
@@ -367,7 +368,7 @@ impl Arbiter {
         }
     }
 
-    /// `who` lets go of the lease. It is no error if nobody has it.
+    /// `who` releases the lease. It is no error if nobody has it.
     pub(crate) fn detach(&mut self, who: &Principal, now: Duration) -> Result<(), Refusal> {
         self.may_act(who, now)?;
         if self.lease.is_some() {
@@ -376,14 +377,14 @@ impl Arbiter {
         Ok(())
     }
 
-    /// A stream is gone, and with it the lease that lived as long.
+    /// A stream has ended, and with it a lease that was bound to it.
     pub(crate) fn end_stream(&mut self, stream: u64, now: Duration) {
         if matches!(&self.lease, Some(lease) if lease.until == Until::Gone(stream)) {
             self.pass(LeaseChange::Detached, None, None, now);
         }
     }
 
-    /// `who` makes another rule. Where only users may type no agent keeps a lease.
+    /// `who` changes the rule. If only users may type then, an agent loses its lease.
     pub(crate) fn rule(
         &mut self,
         who: &Principal,
@@ -403,20 +404,20 @@ impl Arbiter {
         Ok(())
     }
 
-    /// Nobody types from now on, or whoever else may.
+    /// Makes the session read-only for everybody, or no longer.
     pub(crate) fn set_read_only(&mut self, read_only: bool) {
         self.read_only = read_only;
     }
 
-    /// Whether the line that is being typed is an agent's, and is to be thrown away before a user
-    /// goes on; and whether the last that was typed was.
+    /// Whether the current line is an agent's, to be discarded before a user goes on; and whether
+    /// the last typist was an agent.
     pub(crate) fn of_agent(&self) -> (bool, bool) {
         (self.agent_line, self.agent_last)
     }
 
     /// The wire form, as seen by `to`.
     pub(crate) fn show(&mut self, to: &Principal, now: Duration) -> wire::TypingRights {
-        // A turn is soon over, and is not told of.
+        // A turn is short, and is not reported.
         let may_type = self.may_take_turn(to, now).is_ok();
         let lease = self.lease.as_ref().map(|lease| wire::Lease {
             holder: lease.holder.show(Some(to)),
@@ -436,7 +437,7 @@ impl Arbiter {
     }
 }
 
-/// For how long a lease is given that is asked for so many milliseconds.
+/// The lifetime of a lease that is requested for `asked` milliseconds.
 fn lifetime(asked: u32, now: Duration) -> Until {
     let longest = Duration::from_millis(LEASE_LIMIT_MS.into());
     let ttl = Duration::from_millis(asked.into()).clamp(SHORTEST, longest);

@@ -1,4 +1,4 @@
-//! Somebody who is attached and types: how much of it was taken is written down where the next
+//! A client that is attached and types: how much of its input was taken is recorded where the next
 //! agent finds it.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use farwire_protocol::id::Nonce;
 use super::{Terminal, lock};
 use crate::spool::{Memory, TypistSlot};
 
-/// A place in the memory of a log that nobody else gets as long as this lives.
+/// A slot in the memory of a log that nobody else gets as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Typist {
     terminal: Arc<Terminal>,
@@ -18,11 +18,11 @@ pub(crate) struct Typist {
 }
 
 impl Terminal {
-    /// The place of whoever types in this conversation.
+    /// The typist of this conversation.
     ///
     /// # Errors
     ///
-    /// `busy` where as many are attached as can be.
+    /// `busy` if all slots are taken.
     pub(crate) fn typist(
         self: &Arc<Self>,
         memory: Arc<Memory>,
@@ -39,30 +39,30 @@ impl Terminal {
 }
 
 impl Typist {
-    /// How much of what was typed has been taken; none where an agent died over it.
+    /// How much of what was typed has been taken; `None` if an agent died in the middle.
     pub(crate) fn bytes_taken(&self) -> Option<u64> {
         self.memory.bytes_taken(self.place)
     }
 
-    /// Bytes are about to be passed on.
+    /// Records that bytes up to `until` are about to be passed on.
     pub(crate) fn begins(&self, until: u64) {
         self.memory.begin_taking(self.place, until);
     }
 
-    /// They were, or were refused.
+    /// Records that they were passed on, or refused.
     pub(crate) fn took(&self, until: u64) {
         self.memory.took(self.place, until);
     }
 
-    /// Where whoever passes them on counts.
+    /// Where each write counts what it has passed on.
     pub(crate) fn count(&self) -> (&Memory, TypistSlot) {
         (&self.memory, self.place)
     }
 }
 
 impl Drop for Typist {
-    /// A later stream takes the conversation up, perhaps in the middle of a write that waits: from
-    /// where it is.
+    /// A later stream may resume the conversation in the middle of a write that waits: it goes on
+    /// from there.
     fn drop(&mut self) {
         self.memory.settle(self.place);
         lock(&self.terminal.typing).typists &= !self.place.bit();

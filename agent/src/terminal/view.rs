@@ -1,8 +1,8 @@
 //! Looking at the screen of a session.
 //!
-//! Whoever looks has it drawn up to the end of the log first. What may take longer than an instant
-//! is done on a thread that may take its time, one for each terminal at most; the agent's own waits
-//! for no screen. What is asked often is told from what was seen last.
+//! A look first draws the screen up to the end of the log. What may take longer than an instant is
+//! drawn on a blocking thread, at most one for each terminal: the agent's own thread never waits
+//! for a screen. Frequent questions are answered from the last summary.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,39 +14,41 @@ use super::{Terminal, lock};
 use crate::os::pty::{self, Size};
 use crate::spool::Spool;
 
-/// So much is drawn at once, of a screen of so many cells at most, that takes no longer than this,
-/// so many bytes between two looks at the clock. All else is drawn aside.
+/// What is drawn at once: at most this many bytes, on a screen of at most this many cells, for at
+/// most this long, with this many bytes between two checks of the clock. All else is drawn aside,
+/// on a blocking thread.
 const LITTLE: u64 = 16 << 10;
 const CELLS: usize = 32 << 10;
 const INSTANT: Duration = Duration::from_millis(5);
 const BITE: usize = 64;
 
-/// How much is drawn aside in one go.
+/// How much is drawn aside at once.
 const CHUNK: usize = 64 << 10;
 
-/// How long drawing may take before the rest is left out; its end is then drawn for as long again
-/// at most. The second is for a terminal that has just taken too long: a program may say nothing
-/// but what takes long.
+/// How long drawing may take before the rest is left out; its end is then drawn for at most as long
+/// again. The second is for a terminal that has just taken too long: a program may write nothing
+/// but slow sequences.
 const ASIDE: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(200)];
 
-/// A screen that nobody looks at is drawn so often at most, and a slow one ten times less: what
+/// A screen that nobody looks at is drawn at most this often, and a slow one ten times less: what
 /// falls further behind meanwhile is a flood.
 const UNSEEN: Duration = Duration::from_secs(1);
 
-/// So many sizes wait to be drawn at most: of more the last one counts.
+/// At most this many sizes wait to be drawn; the last one replaces the one before it when there are
+/// more.
 const SIZES: usize = 16;
 
-/// The screen of a terminal, and what was seen of it last.
+/// The screen of a terminal, and its last summary.
 #[derive(Debug)]
 pub(super) struct View {
     screen: Mutex<Screen>,
     seen: Mutex<ScreenSummary>,
-    /// What was said last took too long to draw.
+    /// The last output took too long to draw.
     slow: AtomicBool,
-    /// Sizes that the terminal was given, and where the log ended then. Whoever draws so far gives
-    /// them to the screen: nobody who changes the size waits for a screen.
+    /// The sizes that the terminal was given, and where the log ended then. The screen gets them
+    /// when it is drawn up to there, so that a change of the size never waits for a screen.
     sizes: Mutex<VecDeque<(u64, Size)>>,
-    /// Whoever draws aside has this.
+    /// Held while drawing aside.
     aside: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -78,14 +80,14 @@ impl View {
         sizes.push_back((at, size));
     }
 
-    /// Whether the screen has a size of at most so many cells, now and by what is to be drawn.
+    /// Whether the screen has few cells, both now and after the pending sizes.
     fn is_small(&self, screen: &Screen) -> bool {
         let cells = |size: &Size| usize::from(size.rows) * usize::from(size.cols);
         screen.cells() <= CELLS && lock(&self.sizes).iter().all(|(_, size)| cells(size) <= CELLS)
     }
 
-    /// Gives the screen the size that the terminal had when it said what comes next. Returns how
-    /// far it had that, up to `end`.
+    /// Gives the screen the size that the terminal had when the next output was written. Returns up
+    /// to which offset it had that size, at most `end`.
     fn sized(&self, screen: &mut Screen, end: u64) -> u64 {
         loop {
             let next = {
@@ -102,13 +104,13 @@ impl View {
         }
     }
 
-    /// Draws what there is, if that is little. Whether all is drawn.
+    /// Draws what there is, if that is little. Returns whether all is drawn.
     fn at_once(&self, spool: &Spool) -> bool {
         let end = spool.stats().end;
         if lock(&self.seen).offset >= end && lock(&self.sizes).is_empty() {
             return true;
         }
-        // Who draws aside is not waited for.
+        // Do not wait for a thread that draws aside.
         let Some(mut screen) = self.screen.try_lock().ok().filter(|_| !self.is_slow()) else {
             return false;
         };
@@ -132,7 +134,7 @@ impl View {
         drawn
     }
 
-    /// Draws what there is, or the end of it where that takes too long, and looks at it.
+    /// Draws what there is, or only its end if that takes too long, and looks at it.
     fn look<T>(&self, spool: &Spool, look: impl FnOnce(&mut Screen) -> T) -> T {
         let [most, again] = ASIDE;
         let most = if self.is_slow() { again } else { most };
@@ -164,8 +166,8 @@ impl Terminal {
         }
     }
 
-    /// Draws what the log has now and looks at the screen, or changes it. Whoever drops this does
-    /// not stop it.
+    /// Draws what the log has now and looks at the screen, or changes it. Dropping this does not
+    /// stop it.
     pub(crate) async fn look_at<T: Send + 'static>(
         self: &Arc<Self>,
         look: impl FnOnce(&mut Screen) -> T + Send + 'static,
@@ -181,14 +183,15 @@ impl Terminal {
         looked.await.expect("a look at a screen does not panic")
     }
 
-    /// What is known of the screen without waiting for it: as it is now if little was said since,
-    /// and otherwise as it was seen last. Whoever can wait has it [drawn](Self::draw) before.
+    /// A summary of the screen, without waiting for it: up to date if there was little output since
+    /// the last one, and otherwise the last one. A caller that can wait calls [`Self::draw`] first.
     pub(crate) fn summary(&self) -> ScreenSummary {
         self.view.at_once(&self.program.spool);
         lock(&self.view.seen).clone()
     }
 
-    /// Puts cells away that nobody has looked at for a while: call it where blocking is allowed.
+    /// Puts the cells away if nobody has looked at them for a while. Call it where blocking is
+    /// allowed.
     pub(crate) fn put_away(&self) {
         if lock(&self.view.seen).drawn
             && let Ok(_turn) = self.view.aside.try_lock()
@@ -199,8 +202,9 @@ impl Terminal {
         }
     }
 
-    /// Whether so much was said since the screen was drawn that it is drawn though nobody looks:
-    /// what a program does not draw again is there to be seen. `last` is when that was done last.
+    /// Whether there was so much output since the screen was drawn that it is to be drawn although
+    /// nobody looks, lest something is skipped that the program never draws again. `last` is when
+    /// that was last done.
     pub(super) fn is_behind(&self, last: Option<Instant>) -> bool {
         let behind = self.program.spool.stats().end.saturating_sub(lock(&self.view.seen).offset);
         let every = if self.view.is_slow() { 10 * UNSEEN } else { UNSEEN };
@@ -208,8 +212,8 @@ impl Terminal {
         behind > FLOOD as u64 / 2 && !early
     }
 
-    /// Gives it another size. Whether it had another one before; a terminal that is gone keeps its
-    /// own.
+    /// Gives it another size. Returns whether that is a change; a terminal that is gone keeps its
+    /// size.
     pub(crate) fn resize(&self, size: Size) -> bool {
         // What comes after this is drawn for the new size.
         let end = self.program.spool.end();

@@ -1,4 +1,5 @@
-//! Our ends of a program's pipes, or of its terminal: what is read from them, and what is written.
+//! Our ends of a program's pipes, or of its terminal: what is read from them, and what is written
+//! to them.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,10 +13,12 @@ use crate::spool::SpoolWriter;
 /// What is left in a pipe at the end is read in pieces of this size.
 const REST: usize = 16 << 10;
 
-/// How large the pipes are made, if the system lets us: fewer wake-ups for programs that say much.
+/// The size of the pipes, if the system lets us choose it: fewer wake-ups for programs that write
+/// much.
 const PIPE: usize = 256 << 10;
 
-/// Our ends of standard input, output and error: of a terminal only the second, which is all three.
+/// Our ends of standard input, output and error; for a terminal only the second, which is all
+/// three.
 #[derive(Debug)]
 pub(super) struct Ours {
     pub(super) stdin: Option<OwnedFd>,
@@ -64,7 +67,7 @@ impl Feed {
         Ok(Self { pipe: Input::new(pipe)?, bytes, at: 0 })
     }
 
-    /// Writes what there is room for. Returns whether that was all, or nobody reads it.
+    /// Writes as much as there is room for. Returns whether that was all, or nobody reads it.
     pub(super) fn write(&mut self) -> bool {
         loop {
             let rest = self.bytes.get(self.at..).unwrap_or_default();
@@ -88,14 +91,14 @@ pub(super) async fn writable(feed: Option<&Feed>) {
     }
 }
 
-/// A pipe to read from, as large as the system lets us have it.
+/// A pipe to read from, as large as the system allows.
 fn output(pipe: OwnedFd) -> io::Result<pipe::Receiver> {
     // A pipe of the usual size does as well.
     let _ = rustix::pipe::fcntl_setpipe_size(&pipe, PIPE);
     pipe::Receiver::from_owned_fd_unchecked(pipe)
 }
 
-/// Waits until one of the pipes has something to say.
+/// Waits until one of the pipes has something to read.
 pub(super) async fn readable(stdout: Option<&pipe::Receiver>, stderr: Option<&pipe::Receiver>) {
     tokio::select! {
         () = ready(stdout) => {}
@@ -127,11 +130,11 @@ pub(super) fn read(
     }
 }
 
-/// Reads, and once more where a terminal says that nobody has it open any more.
+/// Reads, and once more if a terminal reports that nobody has it open any more.
 ///
 /// Linux looks for output first, and then whether the other side is closed (`n_tty_read`). What was
-/// written, and closed, between the two is lost to whoever takes that for the end; the second time
-/// all of it is there to be found.
+/// written between the two checks, before the close, would be lost if that were taken for the end;
+/// the second read finds all of it.
 fn past_hangup(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     match read() {
         Err(error) if Errno::from_io_error(&error) == Some(Errno::IO) => read(),
@@ -139,7 +142,8 @@ fn past_hangup(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize>
     }
 }
 
-/// Reads what is in the pipe now, and no more: whoever still writes to it could go on for ever.
+/// Reads what is in the pipe now, and no more: a process that still writes to it could go on
+/// forever.
 pub(super) fn drain(pipe: Option<&pipe::Receiver>, stream: u8, writer: &mut SpoolWriter) {
     let Some(pipe) = pipe else { return };
     let mut rest = rustix::io::ioctl_fionread(pipe).unwrap_or(0);
@@ -147,7 +151,7 @@ pub(super) fn drain(pipe: Option<&pipe::Receiver>, stream: u8, writer: &mut Spoo
         match writer.append(stream, REST, |slot| Ok(rustix::io::read(pipe, slot)?)) {
             Ok(count @ 1..) => rest = rest.saturating_sub(count as u64),
             Err(error) if Errno::from_io_error(&error) == Some(Errno::INTR) => {}
-            // Its end, or nothing after all, is seen by whoever reads on.
+            // Its end, or that there was nothing, shows at the next read.
             Ok(0) | Err(_) => return,
         }
     }

@@ -1,5 +1,5 @@
-//! A program that runs, until nobody says anything on its pipes any more: what it says is read, and
-//! it is told what the agent orders.
+//! A running program, until its pipes are silent for good: reads its output, and carries out the
+//! orders of the agent.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
@@ -25,25 +25,25 @@ use crate::spool::SpoolWriter;
 /// How much is read from a pipe at once.
 const READ: usize = 128 << 10;
 
-/// A terminal that gives so much at once has more, and is asked so often before others have their
-/// turn.
+/// A terminal that returns this much at once has more; it is read this often before others get
+/// their turn.
 const PAGE: u64 = 2 << 10;
 const BURST: usize = 16;
 
 /// Between INT, TERM and KILL of a stop.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long pipes may stay open after the end of the program without anybody's saying anything,
-/// before nobody reads them any more.
+/// How long open pipes are read after the end of the program while nothing is written to them.
 const LINGER: Duration = Duration::from_secs(24 * 3600);
 
 /// What a stop sends, one after the other.
 const LADDER: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGKILL];
 
-/// The same for what has a terminal: shells ignore INT and TERM, and pass on HUP.
+/// The same for a program on a terminal: shells ignore INT and TERM, and pass on HUP.
 const HANGUP: [i32; 3] = [libc::SIGHUP, libc::SIGTERM, libc::SIGKILL];
 
-/// How long the rest of what was written to a terminal may take to come through, after its end.
+/// How long the rest of the output may take to come through a terminal after the end of the
+/// program.
 const FLUSH: Duration = Duration::from_millis(500);
 
 /// A program that runs, with its pipes.
@@ -67,12 +67,12 @@ pub(super) struct Running<'a> {
     /// Whether all of the group has to end with the leader.
     pub(super) all: bool,
     pub(super) reason: Option<Reason>,
-    /// When to say that it has started, as long as nobody has been told.
+    /// When to report that it has started, until that was reported.
     pub(super) announce: Option<Instant>,
 }
 
 impl Running<'_> {
-    /// Says that it has started.
+    /// Reports that it has started.
     pub(super) fn announce(&mut self) {
         if self.announce.take().is_none() {
             return;
@@ -90,8 +90,8 @@ impl Running<'_> {
             let early = self.early();
             let room = early.is_none() && self.writer.has_room();
             tokio::select! {
-                // What we are told first, so that a program that never stops talking can be
-                // stopped; its end last, so that its last words come before it.
+                // Orders first, so that a program that never stops writing can be stopped; its end
+                // last, so that its last output comes before it.
                 biased;
                 Some(told) = self.told.recv() => self.obey(told),
                 () = at(self.deadline) => self.time_out(),
@@ -101,7 +101,7 @@ impl Running<'_> {
                 () = writable(self.feed.as_ref()) => self.feed(),
                 () = readable(self.stdout.as_ref(), self.stderr.as_ref()), if room => {
                     self.read_some();
-                    // Others have their turn beside a program that never stops talking.
+                    // Others get their turn beside a program that never stops writing.
                     tokio::task::yield_now().await;
                 }
                 exit = &mut exit => return exit,
@@ -109,8 +109,8 @@ impl Running<'_> {
         }
     }
 
-    /// Writes what the program's pipe takes of its input, and closes it after the last byte. A
-    /// program that wants no more gets none.
+    /// Writes what the program's pipe takes of its input, and closes it after the last byte. The
+    /// rest is dropped if the program reads no more.
     pub(super) fn feed(&mut self) {
         if let Some(feed) = &mut self.feed
             && feed.write()
@@ -170,12 +170,12 @@ impl Running<'_> {
     }
 
     /// Deals with the rest of the group, now that the leader has ended, and lets go of its number.
-    /// Gives how many processes have left the group and live on.
+    /// Returns how many processes have left the group and live on.
     pub(super) async fn settle(&self, mark: &str) -> u32 {
         let mut escaped = 0;
         if self.all {
-            // Whoever asked for the end of it meant all of it: what the leader has left behind in
-            // its group goes with it. What has left the group is counted, and told.
+            // A stop is for the whole job: processes that the leader has left behind in its group
+            // are killed with it. Those that have left the group are counted and reported.
             self.send(libc::SIGKILL);
             let (leader, mark) = (self.leader.clone(), mark.to_owned());
             let counted = on_thread(move || census(&leader, Some(&mark))).await;
@@ -185,7 +185,7 @@ impl Running<'_> {
         escaped
     }
 
-    /// When it may say more, if it has said as much as it may.
+    /// When it may write more, if it has used up its rate.
     fn early(&self) -> Option<Instant> {
         let (rate, now) = (self.rate?, clock::boottime());
         let early = self.pace.room(rate, 1, now) == 0;
@@ -229,8 +229,8 @@ impl Running<'_> {
     /// The pipes themselves are asked: the runtime may not have heard yet that there is something
     /// in them when it already knows that the program has ended.
     ///
-    /// A terminal has its own way: the kernel passes on what was written after a moment, and says
-    /// that that was all once nobody has it open. That is so when its session has lost its leader.
+    /// A terminal is different: the kernel passes on what was written after a moment, and reports
+    /// the end once nobody has it open, which is when its session has lost its leader.
     pub(super) async fn drain(&mut self) {
         if self.terminal {
             let rest = async {
@@ -239,7 +239,7 @@ impl Running<'_> {
                     self.read_some();
                 }
             };
-            // Somebody may keep it open all the same; what that says is read later.
+            // A process may keep it open all the same; its output is read later.
             let _ = tokio::time::timeout(FLUSH, rest).await;
             return;
         }

@@ -1,4 +1,4 @@
-//! One holder process, as this agent has it: its channel, its jobs, and what it says of them.
+//! One holder process, as this agent sees it: its channel, its jobs, and its reports on them.
 
 use std::collections::HashMap;
 use std::io;
@@ -28,13 +28,13 @@ const JOBS: usize = 64;
 pub(crate) struct Holder {
     name: String,
     channel: Channel,
-    /// Whose programs it holds, once it holds any.
+    /// The id of the user whose programs it holds, once it holds any.
     user: Mutex<Option<u32>>,
     jobs: Mutex<HashMap<Nonce, Arc<Job>>>,
     gone: AtomicBool,
-    /// It is of an older build, and gets nothing new.
+    /// It is an older build, and gets no new jobs.
     old: AtomicBool,
-    /// Collects the process when it has ended; holders of earlier agents are collected by others.
+    /// Reaps the process when it has ended; holders of earlier agents are reaped by others.
     _leader: Option<Leader>,
     finished: Arc<Finished>,
 }
@@ -48,7 +48,7 @@ pub(crate) struct HeldJob {
     pub(crate) holder: Arc<Holder>,
 }
 
-/// Why an order has not reached its holder, and never will.
+/// The failure of an order that has not reached its holder, and never will.
 fn not_sent(error: &io::Error) -> Failure {
     if error.kind() == io::ErrorKind::WouldBlock {
         let text = "the process that holds the programs takes no orders; this one was not given";
@@ -70,7 +70,7 @@ impl Holder {
         Self { name, channel, user, jobs, gone, old, _leader: leader, finished }
     }
 
-    /// Whether it takes one more program of this user, or of any.
+    /// Whether it takes one more program of this user; or of any, if that is `None`.
     pub(super) fn takes(&self, user: Option<u32>) -> bool {
         *lock(&self.user) == user
             && lock(&self.jobs).len() < JOBS
@@ -78,7 +78,7 @@ impl Holder {
             && !self.old.load(Ordering::Relaxed)
     }
 
-    /// Has it start a job of this plan.
+    /// Has it start a job with this plan.
     pub(super) fn start(self: &Arc<Self>, job: &Arc<Job>, plan: &JobPlan) -> Result<(), Failure> {
         let memory = job.spool.memory().ok_or_else(|| {
             Failure::new(Kind::Internal, "the log of a job that has not begun is finished")
@@ -106,7 +106,7 @@ impl Holder {
         lock(&self.jobs).insert(job.id, job.clone());
     }
 
-    /// What it says first: who it is, and what it holds.
+    /// Reads its first messages: who it is, and what it holds.
     pub(super) async fn introduction(self: &Arc<Self>) -> io::Result<Vec<HeldJob>> {
         let mut buffer = vec![0; PACKET];
         let mut found = Vec::new();
@@ -139,7 +139,7 @@ impl Holder {
         }
     }
 
-    /// Passes on what it says until it is gone.
+    /// Passes on its reports until it is gone.
     pub(super) async fn listen(self: &Arc<Self>) {
         let mut buffer = vec![0; PACKET];
         while let Ok(Some(packet)) = self.channel.receive(&mut buffer).await {
@@ -178,11 +178,10 @@ impl Holder {
         }
     }
 
-    /// Nobody writes to a job's log any more: what is kept of it is kept by us, once it is written
-    /// down.
+    /// Nobody writes to a job's log any more: we keep it from now on, once it is recorded.
     fn finish(self: &Arc<Self>, id: Nonce) {
         let job = lock(&self.jobs).remove(&id);
-        // One that we could not take over stays with its holder: the next agent may be able to.
+        // A job that we could not take over stays with its holder: the next agent may be able to.
         let Some(job) = job else { return };
         job.spool.finish();
         job.forget_conversations();
@@ -194,12 +193,12 @@ impl Holder {
         self.channel.flush().await;
     }
 
-    /// Its process is gone: it gets nothing new.
+    /// Records that its process is gone: it gets no new jobs.
     pub(super) fn set_gone(&self) {
         self.gone.store(true, Ordering::Relaxed);
     }
 
-    /// All jobs that it holds, which are taken from it.
+    /// Takes all jobs that it holds from it.
     pub(super) fn take_jobs(&self) -> Vec<Arc<Job>> {
         std::mem::take(&mut *lock(&self.jobs)).into_values().collect()
     }
@@ -209,7 +208,7 @@ impl Holder {
         &self.name
     }
 
-    /// From now on it holds programs of this user. Returns whose it held before.
+    /// Records that it holds programs of this user from now on. Returns the user before.
     pub(super) fn set_user(&self, user: u32) -> Option<u32> {
         lock(&self.user).replace(user)
     }
@@ -219,7 +218,7 @@ impl Orders for Holder {
     fn order(&self, order: &HolderOrder) -> Result<(), Failure> {
         let bytes = cbor::encode(order);
         let sent = match order {
-            // One for each job is enough, and each has to arrive.
+            // One for each job is enough, and each must arrive.
             HolderOrder::CloseInput(_) | HolderOrder::Unblock(_) | HolderOrder::Forget(_) => {
                 self.channel.send_once(bytes)
             }
@@ -237,8 +236,8 @@ impl Orders for Holder {
 }
 
 impl HeldJob {
-    /// Takes the job over, whose output is in a file at `path` where it is much. Returns the
-    /// conversations about it, too.
+    /// Takes over the job. Output that does not fit its memory is in a file at `path`. Also returns
+    /// the conversations about it.
     pub(crate) fn adopt(self, path: PathBuf) -> Result<(Arc<Job>, Conversations), Failure> {
         let Self { held, memory, stdin, holder } = self;
         let orders: Weak<dyn Orders> = Arc::downgrade(&(holder.clone() as Arc<dyn Orders>));

@@ -1,4 +1,4 @@
-//! What the next agent has to know of a job. Its holder keeps it, and does not read it.
+//! What the next agent must know of a job. Its holder keeps it, and does not read it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::os::pty::Size;
 use crate::terminal::typing_rights::Transfer;
 use crate::terminal::{Beginning, Filed, Terminal};
 
-/// No note is longer, in bytes: not when it is written, and not when it is read.
+/// The longest note, in bytes, both when written and when read.
 pub(super) const NOTE: usize = 16 << 10;
 
-/// What the next agent has to know of a job, kept by its holder.
+/// What the next agent must know of a job, kept by its holder.
 #[derive(Debug, Decode, Encode)]
 #[cbor(map)]
 pub(super) struct Note {
@@ -43,7 +43,7 @@ pub(super) struct Note {
     pub(super) body: Option<Blob>,
 }
 
-/// The same of a session's terminal.
+/// The same for a session's terminal.
 #[derive(Debug, Decode, Encode)]
 #[cbor(map)]
 pub(super) struct TerminalNote {
@@ -61,8 +61,8 @@ pub(super) struct TerminalNote {
     transfer: Option<TransferNote>,
 }
 
-/// The last change of a lease. The lease itself does not outlive the agent: its holder has to ask
-/// again.
+/// The last change of a lease. The lease itself does not outlive the agent: its holder must request
+/// it again.
 #[derive(Debug, Decode, Encode)]
 #[cbor(map)]
 struct TransferNote {

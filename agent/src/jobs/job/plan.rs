@@ -20,15 +20,15 @@ use crate::terminal::filing;
 use crate::terminal::shell::{self, Login};
 use crate::terminal::{Beginning, Filed};
 
-/// What the command is shown as has at most so many characters.
+/// A command is shown with at most this many characters.
 const SHOWN: usize = 200;
 
 /// What a job is going to do.
 #[derive(Debug)]
 pub(crate) struct JobPlan {
-    /// What its holder is told, but for the place of its output.
+    /// The order for its holder, except for the path of its output.
     pub(crate) start: Start,
-    /// The login name of the user as whom it runs.
+    /// The login name of the user that it runs as.
     pub(super) user: String,
     /// The command, for people.
     pub(super) shown: String,
@@ -36,7 +36,7 @@ pub(crate) struct JobPlan {
     pub(crate) terminal: Option<Beginning>,
 }
 
-/// What is asked for, of either kind.
+/// The options that a run and a session have in common.
 struct StartOptions<'a> {
     request: Nonce,
     cwd: Option<&'a Blob>,
@@ -67,14 +67,15 @@ impl JobPlan {
         Ok(plan)
     }
 
-    /// The word by which a session's program may [name a shell](shell::named): that becomes a login
-    /// shell, and not a program within another.
+    /// The word by which a session's program may [name a shell](shell::find): that is started as a
+    /// login shell, not as a program within another.
     pub(crate) fn shell_word(asked: &session::Start) -> Option<OsString> {
         line_of(asked.program.as_ref()?).filter(|word| shell::is_name(word))
     }
 
-    /// The same of a session of this user, whose program is a shell if one was
-    /// [named](Self::shell_word). `files` is where shells find their marks.
+    /// The same for a session of this user. Its program is `shell`, if one was
+    /// [named](Self::shell_word). `files` is the directory with the start-up files that write
+    /// marks.
     pub(crate) fn session(
         asked: &session::Start,
         user: User,
@@ -173,7 +174,7 @@ impl JobPlan {
     }
 }
 
-/// What a session is filed under from its beginning. Its owner is that of whoever opens it.
+/// The initial labels and limits of a session. Its owner is that of whoever opens it.
 fn initial_filing(asked: &session::Start) -> Result<Filed, Failure> {
     let mut labels = asked.labels.clone().unwrap_or_default();
     labels.owner = asked.caller.as_ref().and_then(|caller| caller.owner.clone());
@@ -182,7 +183,7 @@ fn initial_filing(asked: &session::Start) -> Result<Filed, Failure> {
     Ok(Filed { labels: filing::plain(labels), limits, ..Filed::default() })
 }
 
-/// The one word that a program is, if it is one.
+/// The program as a single word, if it is one.
 fn line_of(program: &Program) -> Option<OsString> {
     match program {
         Program::Line(line) => Some(text(line)),
@@ -220,7 +221,7 @@ fn variable(variable: &run::Variable) -> Variable {
     (text(&variable.name), text(&variable.value))
 }
 
-/// An argument as a shell would have to be given it.
+/// An argument, quoted as for a shell.
 fn shell_quote(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);

@@ -1,17 +1,17 @@
-//! What became of a request of an earlier process, and how it is told.
+//! What became of a request to an earlier process, and how it is reported.
 
 use farwire_protocol::failure::{Failure, Kind};
 
 /// What an earlier process did with a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Past {
-    /// Nothing: all that it was asked is known, and this is not among it.
+    /// Nothing: all of its requests are known, and this is not one of them.
     NeverStarted,
     /// It is not in the journal, and may have been.
     Unknown,
-    /// It was begun, and no end was written.
+    /// It was begun, and no end was recorded.
     Reserved,
-    /// It was written down, and then that nothing was started for it.
+    /// It was recorded, and later that nothing was started for it.
     NotStarted,
     /// It ended like this.
     Ended(String),
@@ -20,7 +20,7 @@ pub(crate) enum Past {
 }
 
 impl Past {
-    /// What is said of a request that an earlier process was sent.
+    /// The failure that reports what became of the request.
     pub(crate) fn failure(self) -> Failure {
         let restarted = "the agent was restarted";
         match self {
@@ -50,7 +50,7 @@ impl Past {
                  be started",
             )
             .with_hint("run it again if it is still wanted"),
-            // Reserved requests are in the journal before anything is started for them.
+            // A request is in the journal before anything is started for it.
             Self::NeverStarted => Failure::new(
                 Kind::StreamStale,
                 format!("{restarted} before the command arrived; it was not started"),

@@ -9,7 +9,7 @@ pub(super) type Hash = [u8; 16];
 /// How a head begins.
 const MAGIC: &str = "farwire-journal 2";
 
-/// The id of a start of the machine has at most this many bytes; the rest is blank.
+/// The id of a boot has at most this many bytes; the rest is blank.
 const BOOT: usize = 36;
 
 /// Bytes of a checksum, in hexadecimal digits.
@@ -19,21 +19,21 @@ const CHECK: usize = 16;
 pub(super) const HEAD: usize =
     MAGIC.len() + 1 + 32 + 1 + 16 + 1 + 16 + 1 + 1 + 1 + BOOT + 1 + CHECK + 1;
 
-/// No record is longer, in bytes.
+/// The longest record, in bytes.
 const LINE: usize = 256;
 
-/// What a file says of itself.
+/// The head of a file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct JournalHead {
-    /// Which agent process writes it.
+    /// The agent process that writes it.
     pub(super) instance: Nonce,
-    /// How many records this process has written into files before this one.
+    /// How many records this process has written to files before this one.
     pub(super) from: u64,
-    /// Up to here it has to be whole, in bytes.
+    /// Up to here it must be intact, in bytes.
     pub(super) length: u64,
     /// This file and the one before hold every request that ever came.
     pub(super) complete: bool,
-    /// In which start of the machine it is written.
+    /// The id of the boot in which it was written.
     pub(super) boot: String,
 }
 
@@ -134,7 +134,7 @@ fn with_checksum(text: String) -> Vec<u8> {
     line
 }
 
-/// The text of a line whose checksum fits.
+/// The text of a line, if its checksum matches.
 fn verify_checksum(line: &[u8]) -> Option<&str> {
     let line = line.strip_suffix(b"\n")?;
     let (text, given) = line.split_at_checked(line.len().checked_sub(CHECK)?)?;

@@ -1,4 +1,4 @@
-//! What the files of the journal say of earlier processes.
+//! Reads what the journal's files say about earlier processes.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -13,7 +13,7 @@ use super::record::{self, HEAD, Hash, JournalHead, JournalRecord};
 /// At most this many earlier processes are vouched for.
 const INSTANCES: usize = 64;
 
-/// How the file says `Ending::NotStarted`. The first agents wrote another text, also for programs
+/// How the file says `Ending::NotStarted`. The first agents wrote another text, even for programs
 /// that had been started.
 pub(super) const NOT_STARTED: &str = "nothing: it was never started";
 
@@ -35,7 +35,7 @@ impl PastRequest {
     }
 }
 
-/// What is found of earlier processes.
+/// What the files say about earlier processes.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
     pub(super) past: HashMap<Hash, PastRequest>,
@@ -48,7 +48,7 @@ pub(super) struct Replay {
 #[derive(Debug, Default)]
 pub(super) struct JournalFile {
     head: Option<JournalHead>,
-    /// It is what its writer wrote, as far as that matters.
+    /// The file is intact, as far as that matters.
     whole: bool,
     records: Vec<JournalRecord>,
     /// How many numbered records there are up to the length in its head.
@@ -60,7 +60,7 @@ impl Replay {
     ///
     /// # Errors
     ///
-    /// If a file cannot be read now, and perhaps later.
+    /// If a file cannot be read now, but perhaps later.
     pub(super) fn read(path: &Path, boot: &str) -> io::Result<Self> {
         let read = |path: &Path| match std::fs::read(path) {
             Ok(bytes) => Ok(Some(JournalFile::of(&bytes, boot))),
@@ -68,8 +68,8 @@ impl Replay {
             Err(error) if is_for_want(&error) => Err(error),
             Err(error) => {
                 tracing::warn!(%error, path = %path.display(), "the journal cannot be read");
-                // Where it cannot be put aside, it is replaced all the same: nothing would run any
-                // more.
+                // If it cannot be put aside, it is replaced all the same: otherwise nothing could
+                // run.
                 let _ = std::fs::rename(path, path.with_extension("unread"));
                 Ok(Some(JournalFile::default()))
             }
@@ -77,7 +77,7 @@ impl Replay {
         Ok(Self::of(read(&before(path))?, read(path)?))
     }
 
-    /// What the file put aside and the current one say together.
+    /// Combines the file put aside and the current one.
     pub(super) fn of(old: Option<JournalFile>, current: Option<JournalFile>) -> Self {
         let mut found = Self::default();
         let whole = |read: &Option<JournalFile>| {
@@ -102,7 +102,7 @@ impl Replay {
             };
             records.filter_map(process).collect()
         };
-        // The latest at the end, as it is written.
+        // The latest last, as in the file.
         let mut vouched = processes(&old);
         vouched.extend(processes(&current));
         vouched.append(&mut found.vouched);
@@ -150,7 +150,7 @@ impl JournalFile {
         let head = bytes.get(..HEAD).and_then(JournalHead::parse);
         let mut read = Self { head, ..Self::default() };
         let length = read.head.as_ref().map_or(0, |head| head.length);
-        // Every record in its place up to that length.
+        // Whether every record is in its place up to that length.
         let (mut next, mut at, mut whole) = (0, HEAD as u64, true);
         for line in bytes
             .get(HEAD.min(bytes.len())..)
@@ -170,20 +170,20 @@ impl JournalFile {
         let ends_there = read.numbered > 0 || length == HEAD as u64;
         read.whole = known && whole && ends_there && at >= length;
         if read.head.is_none() {
-            // As it was before it had a head, or with a damaged one.
+            // A file of the first format, which had no head; or one with a damaged head.
             read.records.extend(bytes.split(|&byte| byte == b'\n').filter_map(record::parse_first));
         }
         read
     }
 }
 
-/// Whether a file could not be read for want of something that there may be later.
+/// Whether a file could not be read for lack of a resource that may be available later.
 fn is_for_want(error: &io::Error) -> bool {
     let want = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR, Errno::AGAIN];
     Errno::from_io_error(error).is_some_and(|errno| want.contains(&errno))
 }
 
-/// Where the file before is.
+/// The path of the previous file.
 pub(super) fn before(path: &Path) -> PathBuf {
     path.with_extension("old")
 }

@@ -1,28 +1,28 @@
-//! How much of what each client typed into a terminal was taken, where the next agent finds it.
+//! How much of each client's typed input was taken, where the next agent finds it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Memory;
 
-/// At most this many who type into a terminal are remembered.
+/// At most this many typists of a terminal are remembered.
 pub(super) const TYPISTS: usize = u64::BITS as usize;
 
-/// Somebody who types into a terminal. For the agent alone.
+/// A client that types into a terminal. Only the agent uses this.
 #[repr(C)]
 pub(super) struct Typist {
     id: [AtomicU64; 2],
     /// How many bytes were about to be passed on.
     begun: AtomicU64,
-    /// How many were.
+    /// How many were passed on.
     taken: AtomicU64,
 }
 
-/// Somebody who types, by the number of a place in the memory.
+/// The number of a typist's slot in the memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct TypistSlot(usize);
 
 impl TypistSlot {
-    /// Its bit, of one for each place.
+    /// Its bit in a set of slots.
     pub(crate) const fn bit(self) -> u64 {
         1 << (self.0 % TYPISTS)
     }
@@ -33,8 +33,8 @@ impl Memory {
         self.head().typists.get(place % TYPISTS)
     }
 
-    /// The place of somebody who types: their own from before, or the next one that nobody has now.
-    /// `None` if there is none; `taken` has a bit for each place.
+    /// The slot of a typist: its own from before, or the next one that is not `taken`. Returns
+    /// `None` if there is none.
     pub(crate) fn seat(&self, id: [u8; 16], taken: u64) -> Option<TypistSlot> {
         let number = u128::from_ne_bytes(id);
         let id = [number as u64, (number >> 64) as u64];
@@ -55,36 +55,36 @@ impl Memory {
         Some(place)
     }
 
-    /// How much of what somebody typed has been taken; none where an agent died over it.
+    /// How much of a typist's input has been taken; `None` if an agent died in the middle.
     pub(crate) fn bytes_taken(&self, place: TypistSlot) -> Option<u64> {
         let typist = self.typist(place.0)?;
         let taken = typist.taken.load(Ordering::Relaxed);
         (typist.begun.load(Ordering::Relaxed) == taken).then_some(taken)
     }
 
-    /// Bytes are about to be passed on.
+    /// Records that bytes up to `until` are about to be passed on.
     pub(crate) fn begin_taking(&self, place: TypistSlot, until: u64) {
         if let Some(typist) = self.typist(place.0) {
             typist.begun.store(until, Ordering::Relaxed);
         }
     }
 
-    /// So many more of them were: written at once after they were passed on.
+    /// Records how many more of them were passed on, immediately after the write.
     pub(crate) fn took_more(&self, place: TypistSlot, bytes: usize) {
         if let Some(typist) = self.typist(place.0) {
             typist.taken.fetch_add(bytes as u64, Ordering::Relaxed);
         }
     }
 
-    /// Nothing more of what was begun is passed on: whoever did that has stopped between two
-    /// writes.
+    /// Records that no more of the announced bytes will be passed on: the typist has stopped
+    /// between two writes.
     pub(crate) fn settle(&self, place: TypistSlot) {
         if let Some(typist) = self.typist(place.0) {
             typist.begun.store(typist.taken.load(Ordering::Relaxed), Ordering::Relaxed);
         }
     }
 
-    /// They were, up to here.
+    /// Records that they were passed on, up to here.
     pub(crate) fn took(&self, place: TypistSlot, until: u64) {
         if let Some(typist) = self.typist(place.0) {
             typist.taken.store(until, Ordering::Relaxed);

@@ -1,15 +1,15 @@
 //! A stream that a worker serves, and the seat of its conversation.
 //!
 //! However the stream ends (it breaks, its link is over, its device is removed), the seat is free
-//! only once the worker has let go: nothing that was asked on the stream can be done after that, so
-//! that the next stream of the conversation may be let in.
+//! only once the worker has let go. Nothing that was requested on the stream can happen after that,
+//! so the next stream of the conversation may be admitted.
 
 use tokio::runtime::Handle;
 
 use crate::conversations::Seat;
 use crate::files::pipe::Pipe;
 
-/// A way to a worker, with the seat.
+/// A pipe to a worker, with the seat.
 pub(super) struct SeatedPipe(Option<(Pipe, Seat)>);
 
 impl SeatedPipe {
@@ -17,13 +17,13 @@ impl SeatedPipe {
         Self(Some((pipe, seat)))
     }
 
-    /// The way to the worker.
+    /// The pipe to the worker.
     pub(super) fn pipe(&self) -> &Pipe {
         let (pipe, _) = self.0.as_ref().expect("it goes with this");
         pipe
     }
 
-    /// The worker has said that all is done: the seat is free at once.
+    /// Frees the seat at once, since the worker has reported that all is done.
     pub(super) fn finish(mut self) {
         self.0 = None;
     }
@@ -32,7 +32,7 @@ impl SeatedPipe {
 impl Drop for SeatedPipe {
     fn drop(&mut self) {
         let Some((pipe, seat)) = self.0.take() else { return };
-        // Without a runtime the agent ends, and its workers with it.
+        // Without a runtime the agent is about to end, and its workers with it.
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
             pipe.let_go().await;

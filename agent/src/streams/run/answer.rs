@@ -1,4 +1,4 @@
-//! How a question about a run is answered: pieces of its output, and how the run is.
+//! The answer to a question about a run: pieces of its output, and the state of the run.
 
 use farwire_link::inner::sealed::{BATCH, Writer};
 use farwire_protocol::conversation::{Counts, message};
@@ -9,7 +9,7 @@ use tokio::io::AsyncWrite;
 use crate::spool::SpoolPiece;
 use crate::streams::context::link_lost;
 
-/// No answer is larger.
+/// The largest answer.
 pub(super) const BUDGET: u32 = 4 << 20;
 
 /// Sends a piece of output, and counts it.

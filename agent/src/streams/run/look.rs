@@ -1,4 +1,4 @@
-//! Looks at a part of a run's log, for who has no stream to it.
+//! Looks at a part of a run's log, for a client that has no stream to it.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub(super) async fn look<W: AsyncWrite + Unpin>(
         let over = job.ended();
         let found = parts(&job, &wanted);
         let state = job.state();
-        // How it ended is told with all that it said before that.
+        // Its end is reported together with all of its output.
         let found = if job.ended() && !over { parts(&job, &wanted) } else { found };
         found.map(|found| (found, state))
     };

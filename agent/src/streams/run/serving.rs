@@ -26,20 +26,19 @@ use crate::streams::context::finish;
 use crate::streams::context::{Context, link_lost};
 use crate::streams::pattern::{Awaited, expression};
 
-/// A program that ends at once is answered in one packet: what is said at the start waits so long
-/// for company.
+/// A program that ends at once is answered in one packet: the first frames wait this long for more.
 const COMPANY: Duration = Duration::from_millis(5);
 
-/// With this much to say nothing is waited for.
+/// With this much to send there is no wait.
 const COMPANY_BYTES: usize = 16 << 10;
 
-/// Standard input is acknowledged when so much has been passed on since the last time.
+/// Standard input is acknowledged when this much was passed on since the last time.
 const ACK_STEP: u64 = 256 << 10;
 
 /// A reader that waits for a line looks at most this often.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// No wait is longer.
+/// The longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// A conversation with its stream.
@@ -48,9 +47,9 @@ pub(super) struct Serving<'a> {
     pub(super) job: Arc<Job>,
     pub(super) seat: Seat,
     pub(super) counts: Counts,
-    /// The right to pass on standard input. Whoever looks at a run has none unless it sends some.
+    /// The right to pass on standard input. A stream has it only once it sends some.
     pub(super) input: Option<InputSeat>,
-    /// When it was asked for.
+    /// When it was requested.
     pub(super) since: Instant,
 }
 
@@ -85,7 +84,8 @@ impl Serving<'_> {
         }
     }
 
-    /// Takes what the bridge sends. Never comes to an end by itself, except by a broken rule.
+    /// Receives what the bridge sends. Returns only if the bridge breaks a rule, or the carrier
+    /// breaks.
     async fn input<R: AsyncRead + Unpin + Send>(&self, mut reader: Reader<R>) -> Failure {
         let mut counts = Counts::default();
         counts.set(STDIN, self.counts.get(STDIN));
@@ -93,12 +93,11 @@ impl Serving<'_> {
         loop {
             let frame = match reader.next().await {
                 Ok(frame) => frame,
-                // The carrier is gone, or the bridge has said all: the output half notices.
+                // The carrier is gone, or the bridge has sent everything: the output half notices.
                 Err(error) if error.is_carrier() && !matches!(error, ReadError::Bad(_)) => {
                     return std::future::pending().await;
                 }
-                // Bytes that do not authenticate are the carrier's doing: the bridge will take it
-                // up again.
+                // Bytes that do not authenticate are the carrier's doing: the bridge will resume.
                 Err(error) if error.is_carrier() => return link_lost(),
                 Err(error) => return error.into(),
             };
@@ -113,13 +112,13 @@ impl Serving<'_> {
                         return Failure::new(Kind::ProtocolViolation, "too much input");
                     }
                     if !self.job.program.write_input(seat, &frame.payload).await {
-                        // A later stream passes input on: what comes here does not count any more.
+                        // A later stream passes input on: input on this one no longer counts.
                         return std::future::pending().await;
                     }
                 }
                 (FrameKind::Control, true) => {
                     let end = read::<End>(&frame.payload).ok();
-                    // Whoever only looks has nothing to say about the input of somebody else.
+                    // A stream that has sent no input does not end that of another.
                     if seat.is_none() && end.as_ref().is_some_and(|end| end.ends.is_empty()) {
                         return std::future::pending().await;
                     }
@@ -133,8 +132,7 @@ impl Serving<'_> {
                     }
                     return std::future::pending().await;
                 }
-                // No message is defined here: what a later bridge says is skipped, and counts for
-                // nothing.
+                // No message is defined here: that of a later bridge is skipped.
                 (FrameKind::Control, false) => {}
                 _ => return Failure::new(Kind::ProtocolViolation, "an unexpected frame"),
             }
@@ -204,7 +202,7 @@ impl Serving<'_> {
         }
     }
 
-    /// Ends the stream with how the run is.
+    /// Ends the stream with the state of the run.
     async fn end<W: AsyncWrite + Unpin>(
         &self,
         writer: &mut Writer<W>,
@@ -242,7 +240,7 @@ impl Serving<'_> {
         self.job.spool.bytes_from(from, usize::try_from(budget).unwrap_or(0))
     }
 
-    /// Waits until the run has ended, the time is up, or what was waited for has come.
+    /// Waits until the run has ended, the time is up, or the awaited line has come.
     async fn wait<W: AsyncWrite + Unpin>(
         &self,
         digest: &Digest,
@@ -257,7 +255,7 @@ impl Serving<'_> {
         let mut progress = Instant::now() + Duration::from_secs(1);
         let watching = until.is_some() || digest.until_new == Some(true);
         loop {
-            // What it said before its end has come by then.
+            // Its output before its end has arrived by then.
             let over = end_of_output(&phase, &self.job).is_some();
             if let Some(until) = &mut until
                 && until.has_come(deadline).await
@@ -291,7 +289,7 @@ impl Serving<'_> {
     }
 }
 
-/// How long an answer waits for what is asked for.
+/// How long an answer waits.
 pub(super) fn wait_of(digest: &Digest) -> Duration {
     Duration::from_millis(digest.wait_ms).min(LONGEST_WAIT)
 }

@@ -1,5 +1,4 @@
-//! How the question about a session is answered: with how the session is now, and the lists that
-//! were asked for.
+//! The answer to a question about a session: its current state, and the requested lists.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
@@ -14,18 +13,19 @@ use crate::jobs::job::Job;
 use crate::sessions::Session;
 use crate::terminal::marks;
 
-/// A terminal that has said nothing for so long, and waits, is done.
+/// A terminal that waits, and has been silent for this long, is done.
 pub(super) const QUIET: Duration = Duration::from_millis(120);
-/// A list in an answer has at most this many bytes: with how the session is, it is one frame.
+/// A list in an answer has at most this many bytes: with the state of the session it fits one
+/// frame.
 pub(super) const LARGEST: usize = 8 << 10;
 
-/// Nobody waits longer for how a screen is now, who does not ask for it.
+/// The longest wait for an up-to-date screen in answers that do not ask for it.
 pub(crate) const DRAWN: Duration = Duration::from_millis(250);
 
-/// How a session is now.
+/// The current state of a session.
 pub(super) async fn state_of(session: &Session, who: &Principal) -> Result<Ended, Failure> {
     let Session { job, terminal } = session;
-    // What takes long to draw is told as it was seen last.
+    // A screen that takes long to draw is reported as last seen.
     let _ = timeout(DRAWN, terminal.draw()).await;
     Ok(Ended {
         state: job.state(),
@@ -43,13 +43,13 @@ pub(super) async fn state_of(session: &Session, who: &Principal) -> Result<Ended
     })
 }
 
-/// Where the log of a session that has ended ends.
+/// Where the log of a session ends, if the session has ended.
 pub(super) fn over_at(job: &Job) -> Option<u64> {
     job.ended().then(|| job.spool.stats().end)
 }
 
-/// A command as it is told. `over` is where the log ends, if the terminal has ended: what ran there
-/// ended with it.
+/// The wire form of a command. `over` is where the log ends, if the terminal has ended: what ran
+/// there ended with it.
 pub(super) fn show(command: &marks::ShellCommand, over: Option<u64>) -> Command {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Command {

@@ -1,4 +1,4 @@
-//! Serves those who are attached to a session: what it says goes to them, and what they type to it.
+//! Serves the clients that are attached to a session: sends them its output, and types their input.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -35,32 +35,31 @@ use crate::terminal::participants::Participant;
 use crate::terminal::typing::Keys;
 use crate::terminal::typist::Typist;
 
-/// Somebody who comes back within so many bytes gets them, and otherwise the screen.
+/// A client that has missed at most this many bytes gets them, and otherwise the screen.
 const NEAR: u64 = 256 << 10;
 
-/// A reader to whom nothing could be passed on for so long is not waited for any longer: the
-/// program goes on, and the reader gets the screen instead of what it missed.
+/// The program waits at most this long for a reader that takes nothing. The reader then gets the
+/// screen instead of what it missed.
 const LAG: Duration = Duration::from_millis(150);
 
-/// After a batch of this size others have their turn.
+/// After a batch of this size, others get their turn.
 const LARGE: usize = 8 << 10;
 
-/// What has been typed is acknowledged when so much was taken, or when there is something else to
-/// say.
+/// Typed input is acknowledged when this much was taken, or when there is something else to send.
 const ACK_STEP: u64 = 32 << 10;
 
-/// And at the latest after so long.
+/// And at the latest after this time.
 const ACK_AFTER: Duration = Duration::from_millis(250);
 
-/// Somebody who attaches to a session.
+/// A client that attaches to a session.
 pub(super) struct Visit {
     pub(super) session: Allowed<Session>,
-    /// The session was there before.
+    /// The session existed before.
     pub(super) known: bool,
     pub(super) attach: Attach,
 }
 
-/// Serves somebody who is attached.
+/// Serves a client that is attached.
 pub(super) async fn attend<W, R>(
     context: &Context,
     open: &Open,
@@ -76,7 +75,7 @@ where
     let session = session.into_inner();
     let Session { job, terminal } = &session;
     let seat = seat(context, open, job).await?;
-    // Before that there is nobody who could be typed to; one that never starts has ended.
+    // Before that there is no program to type to; a job that never starts has ended.
     tokio::select! {
         biased;
         () = seat.detached.cancelled() => return Err(link_lost()),
@@ -87,7 +86,7 @@ where
     let read_only = attach.read_only == Some(true);
     let attachment = Attachment::new(context, &session, &who, read_only);
     if let Some(size) = attach.size.filter(|_| !read_only) {
-        // Somebody else may have the lease, and with it the say of how large it is.
+        // Somebody else may have the lease, and thereby decide its size.
         let _ = control::resize(&session, &who, size);
     }
     // A viewer types nothing.
@@ -105,7 +104,7 @@ where
         keys,
     };
     writer.message(&message(&ToBridge::Attached(attached)));
-    // What changes from now on is told by the loop.
+    // The loop reports changes from now on.
     let rights = terminal.rights_changed();
     let stream = AttachStream {
         context,
@@ -127,13 +126,13 @@ where
         left = input => left?,
         done = output => return done,
     }
-    // It has let go, whether or not anybody hears that.
+    // The lease is released, whether or not the client hears of it.
     drop(stream);
     writer.end(&message(&End::default()));
     writer.finish().await.map_err(|_| link_lost())
 }
 
-/// Takes the conversation up, or begins it.
+/// Resumes the conversation, or begins it.
 async fn seat(context: &Context, open: &Open, job: &Job) -> Result<Seat, Failure> {
     let all = &context.services.conversations;
     if open.generation > 0 {
@@ -149,11 +148,11 @@ async fn seat(context: &Context, open: &Open, job: &Job) -> Result<Seat, Failure
     all.create(&context.asker.who, open.conversation, about)
 }
 
-/// Somebody who is attached.
+/// A client that is attached.
 struct AttachStream<'a> {
     context: &'a Context,
     session: Session,
-    /// Where it is written down how much of what is typed was taken. A viewer has none.
+    /// Records how much of what is typed was taken. A viewer has none.
     typist: Option<Typist>,
     read_only: bool,
     attachment: Attachment,
@@ -163,12 +162,12 @@ struct AttachStream<'a> {
     refused: watch::Sender<Option<Failure>>,
     /// What was sent, and what of it was shown.
     pace: Mutex<Pace>,
-    /// More of it was.
+    /// More of it was shown.
     seen: Notify,
 }
 
 impl AttachStream<'_> {
-    /// Takes what is typed, until whoever types leaves.
+    /// Receives what is typed, until the client leaves.
     async fn input<R: AsyncRead + Unpin + Send>(
         &self,
         mut reader: Reader<R>,
@@ -176,7 +175,7 @@ impl AttachStream<'_> {
         loop {
             let frame = match reader.next().await {
                 Ok(frame) => frame,
-                // Who cannot be heard any more is gone, and holds nothing: whoever it was comes
+                // A client that can no longer be heard is gone, and holds nothing: it will come
                 // back.
                 Err(error) if error.is_carrier() => return Err(link_lost()),
                 Err(error) => return Err(error.into()),
@@ -216,7 +215,7 @@ impl AttachStream<'_> {
             ToAgent::Resize(_) if self.read_only => Ok(()),
             _ if self.read_only => Err(looks_only()),
             ToAgent::Resize(size) => {
-                // It stays as large as whoever has the lease wants it.
+                // The holder of the lease decides the size.
                 let _ = control::resize(&self.session, &self.who, size);
                 Ok(())
             }
@@ -251,12 +250,12 @@ impl AttachStream<'_> {
         if let Some(refusal) = typed.refused {
             self.refused.send_replace(Some(refusal.failure(boottime())));
         }
-        // What was refused is taken too: it is never typed late.
+        // Refused input counts as taken, too: it is never typed later.
         typist.took(until);
         self.taken.send_replace(until);
     }
 
-    /// Sends what the terminal says, and how it ended.
+    /// Sends the output of the terminal, and how it ended.
     async fn output<W: AsyncWrite + Unpin>(
         &self,
         from: Option<u64>,
@@ -265,7 +264,7 @@ impl AttachStream<'_> {
     ) -> Result<(), Failure> {
         let mut resized = self.session.terminal.resized();
         let mut log = self.begin(from, writer).await?;
-        // What a viewer writes of it is written over what it was shown first.
+        // After the screen, so that what a viewer draws for it is not overwritten.
         self.tell_rights(writer);
         let mut phase = self.session.job.phase();
         let mut taken = self.taken.subscribe();
@@ -310,7 +309,7 @@ impl AttachStream<'_> {
                 biased;
                 () = log.wait(), if self.pace().room() > 0 => {}
                 () = self.seen.notified() => {}
-                // Whether it lags by now.
+                // Checks whether the viewer lags by now.
                 () = sleep(LAG), if waiting > 0 => {}
                 _ = phase.changed() => {}
                 _ = taken.changed() => {}
@@ -332,7 +331,7 @@ impl AttachStream<'_> {
         }
     }
 
-    /// All that it said was sent: how it ended is what remains.
+    /// All output was sent: sends how it ended.
     async fn end<W: AsyncWrite + Unpin>(
         &self,
         offset: u64,
@@ -346,7 +345,8 @@ impl AttachStream<'_> {
         finish(writer, counts, &state_of(&self.session, &self.who).await?).await
     }
 
-    /// Passes on what has been sealed. Whoever does not take it gets the screen when it does again.
+    /// Passes on what has been sealed. A client that does not take it gets the screen when it does
+    /// again.
     async fn pass_on<W: AsyncWrite + Unpin>(
         &self,
         log: SpoolReader,
@@ -356,7 +356,7 @@ impl AttachStream<'_> {
         if let Ok(flushed) = timeout(LAG, writer.flush()).await {
             flushed.map_err(|_| link_lost())?;
             if large {
-                // Keys of others come first.
+                // Keys of other sessions go first.
                 yield_now().await;
             }
             return Ok(log);
@@ -367,7 +367,7 @@ impl AttachStream<'_> {
         self.redraw(at, writer).await
     }
 
-    /// Lets go of what a viewer who lags has not got: it sees the screen once it has shown what it
+    /// Drops what a lagging viewer has not received: it gets the screen once it has shown what it
     /// has.
     async fn catch_up<W: AsyncWrite + Unpin>(
         &self,
@@ -433,7 +433,7 @@ impl AttachStream<'_> {
     }
 }
 
-/// As long as it lives, somebody is attached.
+/// As long as it lives, the client is attached.
 struct Attachment {
     sessions: Arc<Sessions>,
     session: Session,

@@ -1,5 +1,5 @@
-//! What is done to a session besides typing: leases, the rule, size, signals, bounds, labels, its
-//! end.
+//! What can be done to a session besides typing: leases, the rule, size, signals, limits, labels,
+//! its end.
 
 use farwire_link::inner::sealed::Writer;
 use farwire_protocol::conversation::Counts;
@@ -24,7 +24,7 @@ use crate::terminal::events::What;
 use crate::terminal::filing::{self, changed_labels, changed_limits};
 use crate::terminal::typing_rights::{Arbiter, Group, Refusal};
 
-/// Does it, and answers with how the session is then.
+/// Carries out the request, and answers with the new state of the session.
 pub(super) async fn serve<W: AsyncWrite + Unpin>(
     context: &Context,
     control: &Control,
@@ -83,7 +83,7 @@ fn act(
     }
 }
 
-/// The session has ended, and how.
+/// The failure that says that and how the session has ended.
 pub(super) fn already_over(job: &Job) -> Failure {
     use farwire_protocol::streams::run::Exit;
 
@@ -99,7 +99,7 @@ fn check(done: Result<(), Refusal>) -> Result<(), Failure> {
     done.map_err(|refusal| refusal.failure(boottime()))
 }
 
-/// Notes what has come of an act of `who`.
+/// Records the result of an act of `who`.
 fn settle(session: &Session, who: &Principal, done: Result<(), Refusal>) -> Result<(), Failure> {
     session.terminal.settle(Some(who));
     check(done)
@@ -107,7 +107,7 @@ fn settle(session: &Session, who: &Principal, done: Result<(), Refusal>) -> Resu
 
 type Members<'a, 'b> = Group<'a, &'b mut Arbiter>;
 
-/// Does something to the leases of a session and of its group, of which nobody sees half.
+/// Changes the leases of a session and of its group in one step.
 fn together(
     sessions: &Sessions,
     session: &Session,
@@ -140,7 +140,7 @@ fn among(
     check(done)
 }
 
-/// A user takes the lease for as long as a stream lives.
+/// A user takes the lease for the lifetime of a stream.
 pub(super) fn take(
     sessions: &Sessions,
     session: &Session,
@@ -154,13 +154,13 @@ pub(super) fn take(
     clear(sessions, session, who)
 }
 
-/// `who` lets go of the lease.
+/// `who` releases the lease.
 pub(super) fn release(session: &Session, who: &Principal) -> Result<(), Failure> {
     let done = session.terminal.typing().arbiter.detach(who, boottime());
     settle(session, who, done)
 }
 
-/// A stream is gone: what lived as long goes with it, in all of the group.
+/// A stream has ended: releases the leases that were bound to it, in all of the group.
 pub(super) fn let_go(sessions: &Sessions, session: &Session, who: &Principal, stream: u64) {
     let labels = session.terminal.filing().labels.clone();
     for member in sessions.group(session, &labels) {
@@ -169,7 +169,7 @@ pub(super) fn let_go(sessions: &Sessions, session: &Session, who: &Principal, st
     }
 }
 
-/// What agents had typed and nobody has read goes, where a user has taken over.
+/// Discards what agents have typed and nobody has read, if a user has taken over.
 fn clear(sessions: &Sessions, session: &Session, who: &Principal) -> Result<(), Failure> {
     if who.is_user() {
         let labels = session.terminal.filing().labels.clone();
@@ -224,7 +224,7 @@ fn rule(session: &Session, who: &Principal, policy: TypingRule) -> Result<(), Fa
     settle(session, who, done)
 }
 
-/// Gives the terminal a size, if that is not for somebody else to decide.
+/// Gives the terminal a size, unless somebody else is to decide that.
 pub(super) fn resize(session: &Session, who: &Principal, size: SizeMessage) -> Result<(), Failure> {
     let terminal = &session.terminal;
     let now = boottime();
@@ -233,7 +233,7 @@ pub(super) fn resize(session: &Session, who: &Principal, size: SizeMessage) -> R
         let mut typing = terminal.typing();
         check(typing.arbiter.may_act(who, now))?;
         typing.arbiter.renew(who, now);
-        // From when on somebody else decides, the size is theirs.
+        // Under the lock: once somebody else decides, the size stays theirs.
         terminal.resize(size)
     };
     if changed {
@@ -243,7 +243,7 @@ pub(super) fn resize(session: &Session, who: &Principal, size: SizeMessage) -> R
     Ok(())
 }
 
-/// Signals whoever is in the foreground, as a key would.
+/// Signals the foreground group, as a key would.
 fn send_signal(session: &Session, who: &Principal, signal: i32) -> Result<(), Failure> {
     use std::os::fd::AsFd as _;
 
@@ -254,7 +254,7 @@ fn send_signal(session: &Session, who: &Principal, signal: i32) -> Result<(), Fa
     let now = boottime();
     {
         let mut typing = terminal.typing();
-        // A signal does not wait for the turn of whoever is to be interrupted.
+        // A signal does not wait for the turn of the exchange that it interrupts.
         check(typing.arbiter.may_take_turn(who, now))?;
         typing.arbiter.renew(who, now);
     }
@@ -298,7 +298,7 @@ fn label(
     if labels.read_only != before.read_only {
         asker.may(&Demand::SetReadOnly(job.facts()))?;
     }
-    // It must bring no second holder into a group.
+    // It must not bring a second holder into a group.
     among(&sessions.group(session, &labels), who, |group| {
         group.join(who)?;
         terminal.filing().labels = labels.clone();

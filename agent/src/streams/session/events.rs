@@ -1,4 +1,4 @@
-//! Tells what happened to a session, by number; waits for what happens next.
+//! Reports the events of a session, by number; waits for the next one.
 
 use std::time::Duration;
 
@@ -22,10 +22,10 @@ use crate::streams::context::finish;
 use crate::streams::context::{Context, link_lost};
 use crate::terminal::Terminal;
 
-/// So many are told at once.
+/// At most this many are reported at once.
 const MOST: u32 = 200;
 
-/// Serves one question.
+/// Serves one request.
 pub(super) async fn serve<W: AsyncWrite + Unpin>(
     context: &Context,
     asked: &Asked,
@@ -46,7 +46,7 @@ pub(super) async fn serve<W: AsyncWrite + Unpin>(
         let grown = asked.offset.is_some_and(|offset| job.spool.end() > offset);
         if !events.is_empty() || grown || job.ended() || Instant::now() >= deadline {
             let now = state_of(&session, who).await?;
-            // What happened meanwhile is counted there.
+            // Events that happened meanwhile are included.
             let events = Some(collect(terminal, asked, who));
             return finish(writer, Counts::default(), &Ended { events, ..now }).await;
         }

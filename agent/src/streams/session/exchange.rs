@@ -1,6 +1,6 @@
-//! One exchange: something is typed into a session, and what came of it is the answer.
+//! One exchange: something is typed into a session, and the result is the answer.
 //!
-//! `exchange/typing.rs` types it, `waiting.rs` waits for what comes of it, `reply.rs` tells that.
+//! `exchange/typing.rs` types it, `waiting.rs` waits for the result, `reply.rs` sends it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,15 +29,16 @@ mod reply;
 mod typing;
 mod waiting;
 
-/// Whoever waits for its turn is told so as often: of one that is gone nothing is typed later.
+/// How often a client that waits for its turn hears so: nothing is typed later for one that is
+/// gone.
 const IN_LINE: Duration = Duration::from_secs(1);
 
-/// No wait is longer.
+/// The longest wait.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
-/// Types something and waits for what comes of it.
+/// Types something and waits for the result.
 ///
-/// From before it types until it has its answer it has the session's turn: see
+/// It has the session's turn from before it types until it has its answer: see
 /// `terminal/typing_rights/turns.rs`. So the next command that begins is its own, whoever else
 /// wants to type.
 pub(super) async fn exchange<W: AsyncWrite + Unpin>(
@@ -63,7 +64,7 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
         let reply = Reply { before: sent, outcome, occasion: Occasion::Looking };
         return answer(session, who, reply, send.budget, writer).await;
     }
-    // What it said before its end can be asked for all the same.
+    // Its output before its end can be requested all the same.
     if job.ended() {
         return Err(already_over(job));
     }
@@ -100,7 +101,7 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
     let waiting = Waiting { session, sent, request, id };
     let outcome = match sent.left {
         0 => beating(writer, BEAT, waiting.until_over(until, deadline)).await?,
-        // The program does not read, or somebody else types: nothing is going to come of it.
+        // The program does not read, or somebody else types: there will be no result.
         _ => match request.and_then(|request| terminal.turn_taken(request)) {
             Some(taken) => Outcome::interrupted(taken),
             None => Outcome::new(Because::Time),
@@ -113,15 +114,16 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
     answer(session, who, reply, send.budget, writer).await
 }
 
-/// Whether it is keys for what its own sender has typed, and waits for: it shares that turn.
+/// Whether these are keys for an exchange that the same sender has typed and still waits for: they
+/// share its turn.
 fn joins(terminal: &Terminal, who: &Principal, send: &Send) -> bool {
     let keys = send.input.iter().all(|input| matches!(input, Input::Key(_)));
     keys && send.at_prompt != Some(true)
         && terminal.typing().arbiter.turns.holder().is_some_and(|(holder, _)| holder == who)
 }
 
-/// Does something for whoever asks, and says so now and then: a bridge that is gone holds up
-/// nobody.
+/// Does something for the client, and sends a sign of life now and then: a bridge that is gone
+/// holds up nobody.
 async fn beating<W: AsyncWrite + Unpin, T>(
     writer: &mut Writer<W>,
     every: Duration,

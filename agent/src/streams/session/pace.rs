@@ -1,12 +1,11 @@
-//! How much a viewer is sent before it has shown what it got: no more than makes it wait for a
-//! moment.
+//! How much a viewer is sent ahead of what it has shown: no more than it shows within a moment.
 //!
-//! What is on its way cannot be taken back. On a slow path everything that was queued would have to
-//! be shown before the prompt that follows Ctrl-C. So the bridge says how much it has shown, and a
-//! viewer for whom there is more than it can show soon gets the screen instead, once what is under
-//! way has arrived.
+//! Bytes in flight cannot be taken back. On a slow path everything that was queued would have to be
+//! shown before the prompt that follows Ctrl-C. So the bridge reports how much it has shown, and a
+//! viewer that has more to come than it can show soon gets the screen instead, once the bytes in
+//! flight have arrived.
 //!
-//! Pure: whoever uses it brings the time.
+//! Pure: the caller passes the time.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,34 +15,34 @@ use tokio::time::Instant;
 /// The window at the beginning.
 const FIRST: u64 = 64 << 10;
 
-/// No window is smaller, or larger.
+/// The smallest window, and the largest.
 const LEAST: u64 = 16 << 10;
 const MOST: u64 = 4 << 20;
 
-/// What is sent may take so much longer than it must before the path counts as full.
+/// The path counts as full when bytes take this much longer than the minimum.
 const QUEUE: Duration = Duration::from_millis(30);
 
-/// A viewer that would have to catch up for so much longer than a round trip lags.
+/// A viewer lags if it needs this much more than a round trip to catch up.
 const LAG: Duration = Duration::from_millis(60);
 
-/// A viewer that shows nothing for so much longer than a round trip, though it has something to
-/// show, lags.
+/// A viewer lags if it has something to show, and shows nothing for this much longer than a round
+/// trip.
 const STALL: Duration = Duration::from_millis(500);
 
-/// A rate is believed when it was looked at for so long.
+/// A rate is believed after it was measured for this long.
 const BELIEVED: Duration = Duration::from_millis(50);
 
-/// Less than that is no flood.
+/// Less than this is no flood.
 const LITTLE: u64 = 4 << 10;
 
-/// Of each so many bytes it is noted when they were sent, for so many at once.
+/// The time of sending is recorded once per this many bytes, for at most this many steps.
 const STEP: u64 = 4 << 10;
 const MARKS: usize = 1_024;
 
 /// What one viewer was sent and has shown, in bytes of this stream.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// Whether this viewer says what it has shown.
+    /// Whether this viewer reports what it has shown.
     told: bool,
     sent: u64,
     seen: u64,
@@ -55,12 +54,12 @@ pub(super) struct Pace {
     /// The shortest time from sending to showing, and the latest.
     base: Duration,
     delay: Duration,
-    /// Nothing is under way, and what is sent next finds no queue: paths change, and become longer,
-    /// too.
+    /// Nothing is in flight, so that the next bytes find no queue and measure the path anew: it may
+    /// have become longer.
     fresh: bool,
     /// Since when the viewer has always had something to show, and what it had shown then.
     busy: Option<(Instant, u64)>,
-    /// Bytes a second.
+    /// Bytes per second.
     rate: Option<f64>,
     /// When the window was changed, and whether it is what the path takes.
     changed: Option<Instant>,
@@ -99,7 +98,7 @@ impl Pace {
         }
     }
 
-    /// So much was sent.
+    /// Records that bytes were sent.
     pub(super) fn note_sent(&mut self, bytes: u64, now: Instant) {
         if bytes == 0 {
             return;
@@ -117,13 +116,14 @@ impl Pace {
         }
     }
 
-    /// The viewer has shown so much of this stream. `false` if it was never sent that.
+    /// Records how much of this stream the viewer has shown. Returns `false` if that was never
+    /// sent.
     pub(super) fn acknowledge(&mut self, until: u64, now: Instant) -> bool {
         if until > self.sent {
             return false;
         }
         if std::mem::replace(&mut self.told, true) && until <= self.seen {
-            // It says no more than that it is there.
+            // It only says that it is alive.
             return true;
         }
         if until > self.seen {
@@ -132,7 +132,7 @@ impl Pace {
         let (was_full, shown) = (self.room() == 0, until.saturating_sub(self.seen));
         self.seen = self.seen.max(until);
         if self.is_drained() && shown < LITTLE {
-            // Little is said to be shown when there is time for it.
+            // A viewer may report a little late that it has shown a little.
             self.marks.clear();
             self.fresh = true;
             (self.delay, self.fitted) = (Duration::ZERO, false);
@@ -167,7 +167,7 @@ impl Pace {
         }
     }
 
-    /// Once in a round trip the window follows what was seen.
+    /// Adapts the window to what was measured, once per round trip.
     fn adapt(&mut self, was_full: bool, now: Instant) {
         let round = self.base.min(Duration::from_secs(1));
         if self.changed.is_some_and(|at| now.duration_since(at) < round) {
@@ -178,7 +178,7 @@ impl Pace {
         let window = match (self.is_full(), self.rate) {
             (true, Some(rate)) => (rate * self.base.saturating_add(QUEUE).as_secs_f64()) as u64,
             (true, None) => return,
-            // Beyond what the path took once, with care.
+            // It was once found what the path takes: go beyond that with care.
             (false, Some(_)) if was_full && self.known => self.window + self.window / 8,
             (false, Some(_)) if was_full => self.window + self.window / 2,
             (false, _) => return,
@@ -187,12 +187,12 @@ impl Pace {
         self.changed = Some(now);
     }
 
-    /// Whether more is under way than the path takes.
+    /// Whether more is in flight than the path takes.
     fn is_full(&self) -> bool {
         self.delay > self.base.saturating_add(QUEUE)
     }
 
-    /// Whether a viewer lags for whom so much waits to be sent.
+    /// Whether the viewer lags, with `waiting` bytes still to be sent.
     pub(super) fn lags(&self, waiting: u64, now: Instant) -> bool {
         let under_way = self.sent - self.seen;
         let patience = STALL + self.base.min(Duration::from_secs(1));
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     /// A program that always has more to say, and a path that takes `rate` bytes a second each way
-    /// of `half`. Gives whether the viewer lagged, and how much was under way at most after a
+    /// of `half`. Returns whether the viewer lagged, and how much was in flight at most after a
     /// second.
     fn flood(rate: f64, half: Duration) -> (bool, u64) {
         let (mut pace, begun) = (Pace::default(), Instant::now());

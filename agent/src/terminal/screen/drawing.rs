@@ -1,5 +1,6 @@
-//! What draws a screen anew on a terminal that is as at first, and leaves that as the session's is:
-//! what follows in the log is then shown as by a terminal that has seen all of it.
+//! The bytes that redraw a screen on a terminal in its initial state, and leave it in the state of
+//! the session's terminal: whatever follows in the log then shows as on a terminal that has seen
+//! all of it.
 //!
 //! ```text
 //!     the usual screen, if a program has the alternate one ──> ?1049h
@@ -10,11 +11,11 @@
 use farwire_protocol::terminal::{Modes, Saved};
 use vt100::{Parser, Screen};
 
-/// What draws it anew, up to the end of the last sequence.
+/// The bytes that redraw it, up to the end of the last sequence.
 pub(super) fn drawing(screen: &Screen, modes: &Modes, title: Option<&str>) -> Vec<u8> {
     let mut out = String::new();
     if let Some(number) = modes.alternate() {
-        // As it is once the alternate one is left.
+        // The usual screen, as it will be once the alternate one is left.
         let mut usual = copy(screen);
         usual.process(if number == 1049 { b"\x1b[?1049l" } else { b"\x1b[?47l" });
         let (region, saved) = modes.beneath();
@@ -40,7 +41,7 @@ pub(super) fn drawing(screen: &Screen, modes: &Modes, title: Option<&str>) -> Ve
     out.into_bytes()
 }
 
-/// Another that shows the same, and can be asked what would be.
+/// A copy that shows the same, to try changes on.
 fn copy(screen: &Screen) -> Parser {
     let (rows, cols) = screen.size();
     let mut copy = Parser::new(rows, cols, 0);
@@ -68,7 +69,7 @@ fn place(out: &mut String, screen: &Screen, (region, saved, origin): Where) {
         there.process(b"\x1b8");
         let (to, back) = saved.alphabets();
         let (on, off) = if saved.origin { ("\x1b[?6h", "\x1b[?6l") } else { ("", "") };
-        // In front of the next row, where a full one leaves it, it gets by what is drawn last.
+        // A cursor behind a full row can only be placed there by drawing last what is before it.
         let place = match !saved.origin && is_behind_a_full_row(there.screen()) {
             true => there.screen().cursor_state_formatted(),
             false => cursor(there.screen(), saved.origin),
@@ -79,13 +80,13 @@ fn place(out: &mut String, screen: &Screen, (region, saved, origin): Where) {
     if origin {
         out.extend([format!("\x1b[?6h{}{}", cursor(screen, true), screen.attributes_formatted())]);
     } else if region.is_some() || saved.is_some() {
-        // To set them has moved the cursor.
+        // Setting them has moved the cursor.
         *out += &screen.cursor_state_formatted();
         *out += &screen.attributes_formatted();
     }
 }
 
-/// Whether the cursor is behind the last column, and something is in that: drawn again it takes the
+/// Whether the cursor is behind the last column, and that is not empty: drawing it again puts the
 /// cursor there.
 fn is_behind_a_full_row(screen: &Screen) -> bool {
     let (row, col) = screen.cursor_position();

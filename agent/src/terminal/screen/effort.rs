@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::os::clock::worked;
 
-/// Some work, by the time for which the thread that begins it really works: on a busy machine
-/// nothing is lost.
+/// Some work, measured by the processor time of the thread that begins it, so that a busy machine
+/// does not count against it.
 #[derive(Debug)]
 pub(crate) struct Effort {
     begun: Instant,
@@ -14,14 +14,14 @@ pub(crate) struct Effort {
 }
 
 impl Effort {
-    /// Work of this thread from now on.
+    /// The work of this thread from now on.
     pub(crate) fn new(most: Duration) -> Self {
         Self { begun: Instant::now(), worked: worked(), most }
     }
 
     /// Whether it has taken too long.
     pub(crate) fn is_spent(&self) -> bool {
-        // To ask a clock that goes on by itself costs next to nothing.
+        // Reading the wall clock costs next to nothing.
         self.begun.elapsed() >= self.most && worked().saturating_sub(self.worked) >= self.most
     }
 }

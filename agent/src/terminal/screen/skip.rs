@@ -1,16 +1,16 @@
-//! What of a flood need not be drawn, because what follows scrolls it away.
+//! The part of a flood that need not be drawn, because what follows scrolls it away.
 
 use memchr::{memchr, memchr_iter, memchr2};
 
 use crate::os::pty::Size;
 
-/// So much plain text is worth being looked at for what can be left out.
+/// Plain text of at least this length is searched for what can be skipped.
 const WORTH: usize = 16 << 10;
 
-/// No string is left out that has more bytes.
+/// The longest string that is skipped.
 const STRING: usize = 1 << 10;
 
-/// Whether a byte does nothing on a screen but show itself, go to the left, or down a line.
+/// Whether a byte only shows itself, moves the cursor left, or moves it down a line.
 ///
 /// Characters from 0x80 on that are controls begin with 0xc2 in UTF-8.
 const fn is_plain(byte: u8) -> bool {
@@ -18,11 +18,11 @@ const fn is_plain(byte: u8) -> bool {
 }
 
 /// Cuts out what a screen of this size, all rows of which scroll, does not show at the end,
-/// whatever it showed at the beginning: of each long plain stretch the lines before the last ones,
-/// and of a long line the rows before the last ones. Gives what is left to be drawn, piece by
-/// piece.
+/// whatever it showed at the beginning: of each long plain stretch all but the last lines, and of a
+/// long line all but the last rows. Passes what is left to `draw`, piece by piece.
 pub(super) fn draw_shown(mut bytes: &[u8], size: Size, mut draw: impl FnMut(&[u8])) {
-    // Each line feed of the rest goes one row down, or scrolls: so many leave nothing of before.
+    // Each line feed of the rest moves down or scrolls by a row: this many leave nothing of what
+    // was before.
     let lines = 2 * usize::from(size.rows) + 2;
     while !bytes.is_empty() {
         let plain = bytes.iter().position(|&byte| !is_plain(byte)).unwrap_or(bytes.len());
@@ -41,19 +41,19 @@ pub(super) fn draw_shown(mut bytes: &[u8], size: Size, mut draw: impl FnMut(&[u8
     }
 }
 
-/// What is left of output that is passed over.
+/// What is left of output that is skipped.
 #[derive(Debug, Default)]
 pub(super) struct Rest<'a> {
-    /// Text, and the sequences that switch something.
+    /// Text, and the sequences that switch modes.
     pub(super) bytes: Vec<u8>,
-    /// The last sequence that names a title.
+    /// The last sequence that sets the title.
     pub(super) title: Option<&'a [u8]>,
 }
 
-/// Leaves out the sequences that only draw (colours, places of the cursor, what is erased),
-/// strings, and what switches once more what was switched last. A flood may be made of them, and
-/// each that is read as what it is takes as long as many bytes of text. `midway` says that a
-/// sequence has begun before: what follows may be a part of it, or end it.
+/// Removes the sequences that only draw (colours, cursor movement, erasure), strings, and a switch
+/// that repeats the previous one. A flood may consist of them, and each one takes as long to
+/// interpret as many bytes of text. `midway` says that a sequence has begun before: what follows
+/// may be a part of it, or end it.
 pub(super) fn without_drawing(mut bytes: &[u8], midway: bool) -> Rest<'_> {
     let mut rest = Rest { bytes: Vec::with_capacity(bytes.len()), title: None };
     let (mut last, mut whole): (&[u8], _) = (&[], !midway);
@@ -83,7 +83,7 @@ pub(super) fn without_drawing(mut bytes: &[u8], midway: bool) -> Rest<'_> {
                 (1, true)
             }
         };
-        // What is not known here may have begun something, which the next one ends.
+        // An unknown sequence may have begun something that the next one ends.
         whole = known.is_some();
         let (sequence, after) = after.split_at(length);
         if taken {
@@ -99,14 +99,13 @@ pub(super) fn without_drawing(mut bytes: &[u8], midway: bool) -> Rest<'_> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Does {
     Draws,
-    /// Names a title.
+    /// Sets the title.
     Names,
-    /// Twice does what once does.
+    /// Has the same effect twice as once.
     Switches,
 }
 
-/// The length of a sequence at the beginning that is there as a whole, and what it does, where that
-/// is known.
+/// The length of a complete sequence at the beginning, and what it does, if that is known.
 fn sequence(bytes: &[u8]) -> Option<(usize, Does)> {
     match bytes {
         [0x1b, b'[', rest @ ..] => {
@@ -139,15 +138,15 @@ fn colours(bytes: &[u8]) -> Option<usize> {
     (parameters.get(last) == Some(&b'm')).then_some(last + 3)
 }
 
-/// How many bytes something takes in that begins with what is no plain byte: up to the next line.
+/// The length of something that begins with a byte that is not plain: up to the next line.
 fn length(bytes: &[u8]) -> usize {
     let next = bytes.iter().position(|&byte| is_plain(byte)).unwrap_or(bytes.len());
     let taken = bytes.get(next..).and_then(|rest| memchr(b'\n', rest));
     taken.map_or(bytes.len(), |taken| next + taken + 1)
 }
 
-/// Cuts out whole rows of what goes on without the end of a line. As each character takes one cell,
-/// the next one comes into the same column with a row less, or with many.
+/// Cuts whole rows out of a long line. Each character takes one cell, so that the next one is drawn
+/// in the same column, however many rows were cut.
 fn rows(mut stretch: &[u8], size: Size, draw: &mut impl FnMut(&[u8])) {
     let row = usize::from(size.cols);
     let kept = (2 * usize::from(size.rows) + 2) * row;
@@ -165,7 +164,7 @@ fn rows(mut stretch: &[u8], size: Size, draw: &mut impl FnMut(&[u8])) {
     }
 }
 
-/// The first line, which may be the rest of something, and the last ones.
+/// The first line, which may be the rest of something, and the last lines.
 fn cut(stretch: &[u8], lines: usize) -> Option<(&[u8], &[u8])> {
     let whole =
         |at: &usize| at.checked_sub(1).and_then(|before| stretch.get(before)) == Some(&b'\r');

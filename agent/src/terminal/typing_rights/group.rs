@@ -1,6 +1,6 @@
 //! Leases that move together: those of the sessions of one group, or of one session alone.
 //!
-//! Everything is looked at before anything is changed: it happens to all of them, or to none.
+//! Everything is checked before anything is changed: a change happens to all of them, or to none.
 
 use std::ops::DerefMut;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use farwire_protocol::streams::session::{LeaseChange, TypingRule};
 use super::{Arbiter, HANDED, Refusal, Until, lifetime};
 use crate::gate::principal::Principal;
 
-/// The arbiter of a session that something is done to, and of the others of its group.
+/// The arbiters of a session that is to be changed, and of the others of its group.
 pub(crate) struct Group<'a, H> {
     /// The session itself is the first.
     members: &'a mut [H],
@@ -18,7 +18,7 @@ pub(crate) struct Group<'a, H> {
 }
 
 impl<'a, H: DerefMut<Target = Arbiter>> Group<'a, H> {
-    /// The first of them is the session that is meant.
+    /// The first of them is the session itself.
     pub(crate) fn new(members: &'a mut [H], now: Duration) -> Self {
         members.iter_mut().for_each(|arbiter| arbiter.expire(now));
         Self { members, now }
@@ -58,7 +58,7 @@ impl<'a, H: DerefMut<Target = Arbiter>> Group<'a, H> {
         Ok(())
     }
 
-    /// `who` gives what it has to `heir`.
+    /// `who` hands the leases that it has over to `heir`.
     pub(crate) fn hand_over(
         &mut self,
         who: &Principal,
@@ -84,8 +84,8 @@ impl<'a, H: DerefMut<Target = Arbiter>> Group<'a, H> {
         Ok(())
     }
 
-    /// `who` takes the lease from whoever has it. An agent says from which client, and leaves users
-    /// theirs.
+    /// `who` takes the lease from whoever has it. An agent has to say from which client, and cannot
+    /// take one from a user.
     pub(crate) fn take_over(
         &mut self,
         who: &Principal,
@@ -105,7 +105,7 @@ impl<'a, H: DerefMut<Target = Arbiter>> Group<'a, H> {
         Ok(())
     }
 
-    /// A user takes the lease for as long as a stream lives.
+    /// A user takes the lease for the lifetime of a stream.
     pub(crate) fn take(&mut self, who: &Principal, stream: u64) -> Result<(), Refusal> {
         let now = self.now;
         if !who.is_user() {
@@ -115,7 +115,8 @@ impl<'a, H: DerefMut<Target = Arbiter>> Group<'a, H> {
         Ok(())
     }
 
-    /// The first joins the others: `who` may do that if it brings no second holder among them.
+    /// The first joins the others: `who` may do that unless it brings a second holder into the
+    /// group.
     pub(crate) fn join(&mut self, who: &Principal) -> Result<(), Refusal> {
         let now = self.now;
         self.check(|arbiter| arbiter.may_act(who, now))
@@ -128,7 +129,7 @@ fn agent_may_take(
     from: Option<&str>,
     now: Duration,
 ) -> Result<(), Refusal> {
-    // One that nobody has is taken with the others.
+    // A free lease is taken with the others.
     let Some(lease) = &arbiter.lease else { return arbiter.rule_allows(who, now) };
     if lease.holder == *who {
         return Ok(());

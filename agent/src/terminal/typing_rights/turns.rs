@@ -1,14 +1,14 @@
-//! Turns: one exchange at a time types into a session and is answered, others wait in a line.
+//! Turns: one exchange at a time types into a session and is answered; the others wait in line.
 //!
 //! An exchange has its turn from before it types until it is answered, so that the next command
 //! that begins and ends is its own. Users come before agents, and do not wait for them: when a user
-//! types or takes over, the turn of an agent is over, and its exchange is told who did that.
+//! types or takes over, the turn of an agent ends, and its exchange learns who ended it.
 //!
 //! # Invariants
 //!
-//! - At most one request has the turn; a request that is sent again shares its own.
-//! - Of those who wait, the first user comes first, and without one the first agent.
-//! - Who has left the line, in whatever way, holds up nobody.
+//! - At most one request has the turn; a repeated request shares its own turn.
+//! - The first waiting user comes next or, if there is none, the first waiting agent.
+//! - Whoever has left the line, in whatever way, holds up nobody.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use farwire_protocol::id::Nonce;
 
 use crate::gate::principal::Principal;
 
-/// So many users wait at once, and so many agents; and so many turns that were taken away are
+/// At most this many users wait at once, and this many agents; and this many interrupted turns are
 /// remembered.
 const MOST: usize = 64;
 
@@ -36,7 +36,7 @@ struct HeldTurn {
     request: Nonce,
     holder: Principal,
     since: Duration,
-    /// By which numbers it was taken: a request that is sent again shares the turn.
+    /// The numbers by which it was taken: a repeated request shares the turn.
     shares: Vec<u64>,
 }
 
@@ -50,14 +50,14 @@ struct Waiting {
 /// A turn that a user has ended.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Taken {
-    /// Who it was.
+    /// The user.
     pub(crate) by: Principal,
-    /// Where the log was then: a command that begins after it is not the exchange's.
+    /// The end of the log then: a command that begins later does not belong to the exchange.
     pub(crate) at: u64,
 }
 
 impl Turns {
-    /// Joins the line. Gives the number to ask with, unless the line is full.
+    /// Joins the line. Returns the number to call [`Self::take`] with, unless the line is full.
     pub(crate) fn wait(&mut self, request: Nonce, who: &Principal) -> Option<u64> {
         let alike = |one: &&Waiting| one.who.is_user() == who.is_user();
         if self.line.iter().filter(alike).count() >= MOST {
@@ -68,7 +68,8 @@ impl Turns {
         Some(self.next)
     }
 
-    /// Takes the turn, if it is that of whoever waits with this number. `at` is the end of the log.
+    /// Takes the turn, if it has come to whoever waits with this number. `at` is the end of the
+    /// log.
     pub(crate) fn take(&mut self, number: u64, at: u64, now: Duration) -> bool {
         let Some(place) = self.line.iter().position(|one| one.number == number) else {
             return false;
@@ -99,7 +100,7 @@ impl Turns {
         self.line.retain(|one| one.number != number);
     }
 
-    /// An exchange that has taken its turn by this number has been answered, or given up.
+    /// Ends the turn that was taken by this number: its exchange was answered, or given up.
     pub(crate) fn end(&mut self, request: Nonce, number: u64) {
         let gives_back = |turn: &mut HeldTurn| {
             turn.shares.retain(|share| *share != number || turn.request != request);
@@ -110,7 +111,7 @@ impl Turns {
     }
 
     /// `who` types or takes over when the log ends at `at`: a user ends the turn of an agent.
-    /// Whether one did.
+    /// Returns whether that happened.
     pub(crate) fn interrupt(&mut self, who: &Principal, at: u64) -> bool {
         let agents = |turn: &mut HeldTurn| who.is_user() && !turn.holder.is_user();
         let Some(turn) = self.now.take_if(agents) else { return false };
@@ -121,7 +122,7 @@ impl Turns {
         true
     }
 
-    /// Who has ended the turn of this request, if a user has.
+    /// The user who has ended the turn of this request, if one has.
     pub(crate) fn find_taken(&self, request: Nonce) -> Option<&Taken> {
         self.taken.iter().find(|(turn, _)| turn.request == request).map(|(_, taken)| taken)
     }

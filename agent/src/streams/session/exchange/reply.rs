@@ -1,4 +1,4 @@
-//! The answer to an exchange: of commands, their output; otherwise all that was said since.
+//! The answer to an exchange: the output of its commands, or else all output since.
 
 use std::sync::{Arc, LazyLock};
 
@@ -22,30 +22,30 @@ use crate::terminal::Sent;
 /// The longest [`preamble`].
 const PREAMBLE: usize = 1024;
 
-/// No answer is larger.
+/// The largest answer.
 const BUDGET: u32 = 4 << 20;
 
-/// On which occasion an exchange is answered.
+/// When an exchange is answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Occasion {
     /// Nothing was typed.
     Looking,
     /// It was typed just now.
     First,
-    /// Its first answer was not heard.
+    /// Its first answer did not arrive.
     Again,
 }
 
-/// What is answered.
+/// The parts of an answer.
 #[derive(Clone, Debug)]
 pub(super) struct Reply {
-    /// How it was before anything was typed, and what was.
+    /// The state before anything was typed, and what was typed.
     pub(super) before: Sent,
     pub(super) outcome: Outcome,
     pub(super) occasion: Occasion,
 }
 
-/// Answers with what came: of commands, their output; otherwise all that was said.
+/// Answers with the output of the commands, or else with all output.
 pub(super) async fn answer<W: AsyncWrite + Unpin>(
     session: &Session,
     who: &Principal,
@@ -68,14 +68,14 @@ pub(super) async fn answer<W: AsyncWrite + Unpin>(
         Some((last.clone(), first.start.max(before.offset)))
     });
     let end = before.answered.map_or_else(|| job.spool.stats().end, |(at, _)| at);
-    // What was said after somebody else had typed may be theirs, where nobody has waited for it or
-    // they have ended the wait.
+    // Output after somebody else has typed may be theirs, if nobody waited for it or they ended the
+    // wait.
     let theirs = before.until.filter(|_| occasion == Occasion::Again);
     let theirs = taken.as_ref().map(|taken| taken.at).into_iter().chain(theirs).min();
     let end = theirs.map_or(end, |at| end.min(at));
     let looking = occasion == Occasion::Looking;
     let (from, to) = match &command {
-        // With nothing typed all of it is told, prompts and all.
+        // If nothing was typed, the answer has everything, prompts included.
         Some((last, start)) if !looking => (*start, last.end.unwrap_or(end)),
         _ => (before.offset, end),
     };
@@ -107,8 +107,8 @@ pub(super) async fn answer<W: AsyncWrite + Unpin>(
     finish(writer, counts, &ended).await
 }
 
-/// How much of the beginning of a command's output is of its shell: fish puts the terminal in order
-/// after it has said that the command begins.
+/// How much of the beginning of a command's output comes from its shell: fish resets the terminal
+/// after it has marked the beginning of the command.
 fn preamble(bytes: &[u8]) -> u64 {
     static FISH: LazyLock<Regex> = LazyLock::new(|| {
         let text = r"(?-u)^\x1b\[\?2004l(?:\x1b\][02];[^\x07\x1b]*\x07)?(?:\x1b\[30m)?(?:\x1b\(B)?\x1b\[m\r";

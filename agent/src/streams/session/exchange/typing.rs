@@ -20,20 +20,20 @@ use crate::terminal::turn::ExchangeTurn;
 use crate::terminal::typing::Keys;
 use crate::terminal::{Sent, Terminal};
 
-/// A program that reads nothing of what is typed for this long is not waited for any longer.
+/// How long to wait for a program that reads nothing of what is typed.
 pub(super) const TYPING: Duration = Duration::from_secs(2);
 
-/// A shell at its prompt that says nothing of what was typed for so long is not going to.
+/// A shell at its prompt that has not reacted to what was typed for this long is not going to.
 pub(super) const HEED: Duration = Duration::from_secs(1);
 
-/// Of a line that is read whole the kernel keeps this many bytes, and its end (`N_TTY_BUF_SIZE`;
-/// POSIX has `MAX_CANON`).
+/// In line mode the kernel keeps this many bytes of a line, and its end (`N_TTY_BUF_SIZE`; POSIX
+/// has `MAX_CANON`).
 const LINE: usize = 4_095;
 
 /// How often the kernel is asked what the terminal is doing.
 pub(super) const LOOK: Duration = Duration::from_millis(40);
 
-/// Types it for the first time. Nobody else has the turn before all is typed.
+/// Types it for the first time. Nobody else gets the turn before all is typed.
 pub(super) async fn begin(
     session: &Session,
     who: &Principal,
@@ -44,7 +44,7 @@ pub(super) async fn begin(
     if job.ended() {
         return Err(already_over(job));
     }
-    // Before what the terminal wants is looked at: the prompt switches pastes on.
+    // Before checking what the terminal wants: the prompt switches pastes on.
     terminal.wait_prompt().await;
     terminal.draw().await;
     let mut wanted = key_modes(terminal);
@@ -67,12 +67,11 @@ pub(super) async fn begin(
         line: is_line(&keys),
         ..Sent::at(job.spool.end(), ended)
     };
-    // Another copy of the request may have come as far meanwhile: one of them types.
+    // Another copy of the request may have got this far meanwhile: only one of them types.
     if let Some(known) = terminal.exchange(send.request, turn.is_none(), who, now) {
         return Ok(wait_typed(terminal, send.request, known).await);
     }
-    // What has been begun is done, whatever becomes of this stream: what came of it is known to the
-    // next one.
+    // Typing goes on even if this stream ends: the next stream learns the result.
     let typing = Typing { terminal: terminal.clone(), request: send.request };
     let actor = who.clone();
     let typing = tokio::spawn(async move {
@@ -82,7 +81,7 @@ pub(super) async fn begin(
     typing.await.map_err(|_| Failure::new(Kind::Internal, "a task that types has died"))?
 }
 
-/// Something is being typed, until this is dropped.
+/// Marks an exchange as being typed, until this is dropped.
 struct Typing {
     terminal: Arc<Terminal>,
     request: Nonce,
@@ -94,8 +93,8 @@ impl Drop for Typing {
     }
 }
 
-/// Returns what came of an exchange that another copy of its request has begun, once nothing more
-/// of it is typed.
+/// Waits until an exchange that another copy of its request has begun is no longer being typed.
+/// Returns its result.
 pub(super) async fn wait_typed(terminal: &Terminal, request: Nonce, known: Sent) -> Sent {
     let mut sent = known;
     while sent.typing {
@@ -111,8 +110,8 @@ fn key_modes(terminal: &Terminal) -> Wanted {
     Wanted { application_cursor: facts.application_cursor, bracketed_paste: facts.bracketed_paste }
 }
 
-/// How a tab reaches the program as a character. Where nobody reads, somebody may in a moment; and
-/// a program that reads keys may switch pastes on in a moment, as fish does after its prompt.
+/// How a tab reaches the program as a character. Waits a moment if nobody reads yet, or if a
+/// program reads keys and may still switch pastes on, as fish does after its prompt.
 async fn takes(terminal: &Arc<Terminal>, wants: &mut Wanted) -> Takes {
     let begun = Instant::now();
     loop {
@@ -131,7 +130,7 @@ async fn takes(terminal: &Arc<Terminal>, wants: &mut Wanted) -> Takes {
     }
 }
 
-/// Refuses at once what would be refused when it is its turn.
+/// Refuses at once what would be refused when its turn comes.
 pub(super) fn refuse_early(
     terminal: &Terminal,
     who: &Principal,
@@ -146,7 +145,7 @@ pub(super) fn refuse_early(
     })
 }
 
-/// Whether anything of it may be typed. What is refused here counts as never sent.
+/// Whether any of it may be typed. What is refused here counts as never sent.
 fn may_begin(terminal: &Terminal, who: &Principal, send: &Send) -> Result<(), Failure> {
     let now = boottime();
     let may = terminal.typing().arbiter.may_type(who, now);
@@ -188,7 +187,7 @@ async fn types(
         let typed = terminal.types(who, keys, Some(until)).await;
         taken += typed.taken;
         terminal.count_exchange(*request, taken as u64, (all - taken) as u64);
-        // A refusal says that nothing was typed.
+        // A refusal means that nothing was typed.
         if let Some(refusal) = typed.refused.filter(|_| taken == 0) {
             return Err(refusal.failure(boottime()));
         }
@@ -199,14 +198,13 @@ async fn types(
     Ok(Sent { typed: taken as u64, left: (all - taken) as u64, typing: false, ..before })
 }
 
-/// Bytes to type; a secret is noted nowhere, and wiped.
+/// Bytes to type. A secret is recorded nowhere, and wiped.
 struct Part {
     bytes: Zeroizing<Vec<u8>>,
     secret: bool,
 }
 
-/// The bytes of it. `literal` says that text is data, and how tabs reach the program where there
-/// are any.
+/// The bytes to type. `literal` says that text is data, and how tabs reach the program.
 fn keys_of(
     input: &[Input],
     wanted: Wanted,
@@ -239,7 +237,7 @@ fn keys_of(
     Ok(parts)
 }
 
-/// Refuses a line of which the kernel would keep the beginning alone.
+/// Refuses a line of which the kernel would keep only the beginning.
 fn check_lines(keys: &[Part]) -> Result<(), Failure> {
     let lengths = keys.iter().flat_map(|part| part.bytes.iter()).scan(0, |length, byte| {
         *length = if matches!(byte, b'\r' | b'\n') { 0 } else { *length + 1 };
@@ -256,7 +254,7 @@ fn check_lines(keys: &[Part]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether it is one line, with its end.
+/// Whether this is a single line, with its end.
 fn is_line(keys: &[Part]) -> bool {
     let end = |byte: &u8| matches!(byte, b'\r' | b'\n');
     let bytes = || keys.iter().flat_map(|part| part.bytes.iter());

@@ -1,5 +1,5 @@
-//! Waits for what comes of an exchange: that it is through, that the terminal waits again, a line,
-//! or the end.
+//! Waits for the result of an exchange: that it is complete, that the terminal waits again, that a
+//! line has come, or the end.
 
 use std::time::Duration;
 
@@ -16,18 +16,17 @@ use crate::terminal::Sent;
 use crate::terminal::marks::{self, Marks, PROMPT};
 use crate::terminal::typing_rights::Taken;
 
-/// Without marks, a terminal that has been silent for this long is done: silence is all that there
-/// is.
+/// Without marks, a terminal that has been silent for this long is done: silence is the only sign.
 const SILENCE: Duration = Duration::from_millis(400);
 
-/// A program that takes keys and waits for something, and has said nothing for so long, is done.
+/// A program that reads single keys and waits, and has been silent for this long, is done.
 const FAR: Duration = Duration::from_secs(2);
 
-/// How an exchange came to its end.
+/// How an exchange ended.
 #[derive(Clone, Debug)]
 pub(super) struct Outcome {
     pub(super) because: Because,
-    /// Which user ended it, if one did.
+    /// The user who ended it, if one did.
     pub(super) taken: Option<Taken>,
 }
 
@@ -41,25 +40,25 @@ impl Outcome {
     }
 }
 
-/// Something was typed, or is waited for.
+/// A wait for the result of what was typed, or for something else.
 #[derive(Clone, Copy)]
 pub(super) struct Waiting<'a> {
     pub(super) session: &'a Session,
     pub(super) sent: Sent,
-    /// Whose turn it is.
+    /// The request whose turn it is.
     pub(super) request: Option<Nonce>,
-    /// What was typed is known by this.
+    /// The id of what was typed.
     pub(super) id: Option<Nonce>,
 }
 
 impl Waiting<'_> {
-    /// What is known of what was typed now: somebody else may have typed since.
+    /// What is now known of what was typed: somebody else may have typed since.
     pub(super) fn now(&self) -> Sent {
         let known = self.id.and_then(|id| self.session.terminal.exchange_of(id));
         Sent { until: known.and_then(|known| known.until).or(self.sent.until), ..self.sent }
     }
 
-    /// Waits for what was typed to come to something, or for a line.
+    /// Waits for the result of what was typed, or for a line.
     pub(super) async fn until_over(self, until: Option<Awaited>, deadline: Instant) -> Outcome {
         let mut turns = self.session.terminal.turns_changed();
         let waits = wait(self, until, deadline);
@@ -94,7 +93,7 @@ async fn wait(waiting: Waiting<'_>, mut until: Option<Awaited>, deadline: Instan
         if now > end {
             (end, said) = (now, Instant::now());
         }
-        // What it said before its end has come by then.
+        // Its output before its end has arrived by then.
         let over = job.ended();
         if let Some(until) = &mut until
             && until.has_come(deadline).await
@@ -106,7 +105,7 @@ async fn wait(waiting: Waiting<'_>, mut until: Option<Awaited>, deadline: Instan
         }
         let (through, waiting) = terminal.marks(|marks| through(marks, waiting.now()));
         if through && until.is_none() {
-            // The prompt follows in a moment, and what else was typed begins after it.
+            // The prompt follows in a moment, and anything else that was typed begins after it.
             let since = *ended_at.get_or_insert_with(Instant::now);
             if sent.line || waiting || since.elapsed() > PROMPT {
                 return Because::Ended;
@@ -117,8 +116,7 @@ async fn wait(waiting: Waiting<'_>, mut until: Option<Awaited>, deadline: Instan
         let quiet = said.elapsed();
         if until.is_none() && !through && quiet >= QUIET {
             terminal.draw().await;
-            // What the shell says of it may have come and not been read: that is asked before what
-            // it comes to.
+            // Marks of the shell may have arrived and not been read: check that before the state.
             let now = job.spool.stats().end;
             let read = job.spool.memory().is_none_or(|memory| memory.seen_until() >= now);
             let doing = terminal.doing();
@@ -131,16 +129,16 @@ async fn wait(waiting: Waiting<'_>, mut until: Option<Awaited>, deadline: Instan
                 Doing::Password | Doing::Pager | Doing::Editor | Doing::Repl => {
                     return Because::Waits;
                 }
-                // A shell that has not come to what was typed shows the prompt that it had.
+                // A shell that has not yet read what was typed still shows its old prompt.
                 Doing::Prompt if !taken_up() => {}
                 Doing::Prompt if marks || quiet >= SILENCE => {
                     return if marks { Because::Waits } else { Because::Silence };
                 }
-                // A program of which nothing else is known.
+                // A program about which nothing else is known.
                 Doing::Running if quiet >= SILENCE && terminal.reads() => {
                     return Because::Silence;
                 }
-                // Or one that has a terminal of its own somewhere else, as ssh has.
+                // Or one that has a terminal of its own elsewhere, like ssh.
                 Doing::Running if quiet >= FAR && terminal.polls() => return Because::Silence,
                 _ => {}
             }
