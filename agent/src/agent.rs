@@ -227,7 +227,7 @@ impl Agent {
             Some(Err(error)) => {
                 return Err(Failure::caused(
                     Kind::NotAuthorized,
-                    "the surface is not proven",
+                    "the surface is not authenticated",
                     &error,
                 ));
             }
@@ -264,8 +264,8 @@ impl Agent {
         });
         match renewed.await {
             Ok(Ok(_)) => {}
-            Ok(Err(why)) => tracing::warn!(%why, "a newer bundle of a device was not kept"),
-            Err(why) => tracing::warn!(%why, "a newer bundle of a device was not kept"),
+            Ok(Err(why)) => tracing::warn!(%why, "a newer bundle of a device could not be stored"),
+            Err(why) => tracing::warn!(%why, "a newer bundle of a device could not be stored"),
         }
     }
 }

@@ -116,9 +116,10 @@ fn check(
             let ago = relay_time.saturating_sub(token.expires);
             Err(Failure::new(Kind::TokenExpired, format!("the token expired {ago} s ago")))
         }
-        MailState::Unknown => {
-            Err(Failure::new(Kind::TokenUnknown, "the relay knows no such token, or no longer"))
-        }
+        MailState::Unknown => Err(Failure::new(
+            Kind::TokenUnknown,
+            "the relay does not know this token, or has forgotten it",
+        )),
     }
 }
 
@@ -274,7 +275,7 @@ async fn ask(
             return Ok(verdict);
         }
         if !mail.pieces.is_empty() && !ignored {
-            tracing::warn!("an answer that is not from whoever minted the token was ignored");
+            tracing::warn!("ignored an answer that is not from the device that made the token");
             ignored = true;
         }
         tokio::select! {

@@ -63,7 +63,7 @@ impl Roots {
                 Err(failure) if failure.kind == Kind::Configuration => return Err(failure),
                 Err(failure) => tracing::warn!(
                     root = root.name(),
-                    "{failure}; it is looked for again when it is asked for"
+                    "{failure}; it is tried again with each request for it"
                 ),
                 Ok(()) => drop(tokio::spawn(begin(root.clone()))),
             }

@@ -160,7 +160,7 @@ impl Jobs {
         self.holders.attend_taken();
         jobs.sort_by_key(|job| job.requested_at());
         if !jobs.is_empty() {
-            tracing::info!(jobs = jobs.len(), "taken over from the agent before");
+            tracing::info!(jobs = jobs.len(), "taken over from the previous agent");
         }
         TakenOver { jobs, left_alone: found.left_alone, conversations, complete }
     }
@@ -256,7 +256,7 @@ impl Jobs {
         table.retired = true;
         let mut waited = false;
         for job in table.jobs.values().filter(|job| job.is_queued()) {
-            if job.program.cancel("the agent was ended before its turn came; it was not started") {
+            if job.program.cancel("the agent ended before its turn came; it was not started") {
                 table.journal.note_end(&job.owner, job.id, Ending::NotStarted);
                 waited = true;
             }
@@ -428,7 +428,10 @@ impl Jobs {
                 }
             }
             (None, None) => {
-                return Err(Failure::new(Kind::InvalidArgument, "nothing to stop is named"));
+                return Err(Failure::new(
+                    Kind::InvalidArgument,
+                    "the request does not say what to stop",
+                ));
             }
         };
         let terminal = job.terminal.as_ref().filter(|_| !job.ended());

@@ -101,11 +101,12 @@ pub(crate) fn unit(whose: Whose, program: &Path, state: &Path) -> String {
 /// Writes the unit, enables it and starts it.
 pub(crate) fn install(whose: Whose, state: &Path) -> Result<PathBuf, Failure> {
     if whose == Whose::System && !rustix::process::geteuid().is_root() {
-        return Err(Failure::new(Kind::UserNotAllowed, "a system service is installed by root")
+        return Err(Failure::new(Kind::UserNotAllowed, "only root can install a system service")
             .with_hint("use sudo, or `farwire-agent service install --user`"));
     }
-    let program = std::env::current_exe()
-        .map_err(|error| Failure::new(Kind::Io, format!("where this program is: {error}")))?;
+    let program = std::env::current_exe().map_err(|error| {
+        Failure::new(Kind::Io, format!("the path of this program is unknown: {error}"))
+    })?;
     let directory = whose.directory()?;
     let path = directory.join(UNIT);
     let failed =

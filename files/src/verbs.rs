@@ -53,7 +53,7 @@ pub fn answer(desk: &Desk<'_>, ask: &Ask, peer: &mut dyn Peer) -> Result<Done, V
         Ask::Revert(asked) => changes::revert(desk, asked, peer),
         Ask::Usage(path) => usage::usage(desk, path),
         Ask::Attributes(asked) => attributes(tree, asked),
-        _ => Err(Failure::new(Kind::Unsupported, "this agent does not know that question")
+        _ => Err(Failure::new(Kind::Unsupported, "this agent does not know that request")
             .with_hint("update the agent")
             .into()),
     }

@@ -33,16 +33,16 @@ pub(super) enum AgentCommand {
     /// Open directories for files, and close them again
     #[command(subcommand)]
     Root(RootCommand),
-    /// Show how this agent stands
+    /// Show the state of this agent
     Status(Json),
     /// Print the fingerprint to compare with `farwire server show`
     Fingerprint(Fingerprint),
     /// Forget the enrollment and the devices that came with it
     Leave,
-    /// Decide by hand which devices may come in
+    /// Manage by hand the devices that may connect
     #[command(subcommand)]
     Device(DeviceCommand),
-    /// Run as a service of systemd, so that the server comes back after a reboot
+    /// Run as a systemd service, so that the server comes back after a reboot
     #[command(subcommand)]
     Service(ServiceCommand),
 }
@@ -70,14 +70,14 @@ pub(super) struct Run {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RootCommand {
-    /// Open directories from the next start of the agent on
+    /// Open directories, from the agent's next start on
     Add {
         #[command(flatten)]
         roots: spec::Options,
     },
     /// List the directories that are open
     Ls(Json),
-    /// Close one, from the next start of the agent on
+    /// Close a directory, from the agent's next start on
     Rm {
         /// Its name
         name: String,
@@ -127,7 +127,7 @@ pub(super) struct Fingerprint {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DeviceCommand {
-    /// Let a device in, by the bundle that `farwire fingerprint --bundle` prints
+    /// Let a device connect, by the bundle that `farwire fingerprint --bundle` prints
     Add {
         /// What to call it
         name: String,
@@ -135,11 +135,11 @@ pub(super) enum DeviceCommand {
         #[arg(long, value_name = "FILE")]
         bundle: PathBuf,
     },
-    /// List the devices that may come in
+    /// List the devices that may connect
     Ls(Json),
-    /// Lock a device out, by its name or its fingerprint: also from what it has open, within 2 s
+    /// Lock out a device and cut its open connections within 2 s
     Rm {
-        /// Which
+        /// Its name or its fingerprint
         device: String,
     },
 }
@@ -150,7 +150,7 @@ pub(super) enum ServiceCommand {
     Install(Scope),
     /// Stop and remove the service
     Uninstall(Scope),
-    /// Say whether it is active
+    /// Show whether the service is active
     Status(Scope),
     /// Print the unit without installing it
     Print(Scope),

@@ -205,7 +205,7 @@ pub(super) fn open(dir: &Path, own: &[PathBuf], allowed: bool) -> Result<(OwnedF
         error => refused(&format!("cannot be opened: {}", std::io::Error::from(error))),
     })?;
     let real = fs::read_link(format!("/proc/self/fd/{}", root.as_raw_fd()));
-    let real = real.map_err(|error| refused(&format!("cannot be placed: {error}")))?;
+    let real = real.map_err(|error| refused(&format!("cannot be located: {error}")))?;
     let own: Vec<_> = own.iter().cloned().map(placed).collect();
     let kept = decide(&real, &own, &homes(), allowed)?;
     Ok((root, kept))
@@ -233,7 +233,7 @@ fn decide(real: &Path, own: &[PathBuf], homes: &[PathBuf], allowed: bool) -> Res
     if let Some(why) = why.filter(|_| !allowed) {
         let text = format!("the root {} {why}", real.display());
         return Err(Failure::new(Kind::Configuration, text)
-            .with_hint("open a directory in it, or say --fs-allow-sensitive"));
+            .with_hint("open a directory in it, or pass --fs-allow-sensitive"));
     }
     let mut unchanged = Vec::new();
     let mut by_parent: BTreeMap<&Path, BTreeSet<&Path>> = BTreeMap::new();

@@ -72,7 +72,7 @@ pub(crate) struct Options {
     /// Open this directory for files, read-only unless `:rw` follows; may be given several times
     #[arg(long = "fs-root", value_name = "[NAME=]DIR[:ro|:rw]")]
     roots: Vec<String>,
-    /// Hide what fits this pattern in these roots, as in .gitignore; may be given several times
+    /// Hide what matches this pattern in these roots, as in .gitignore; may be given several times
     #[arg(long = "fs-exclude", value_name = "GLOB", requires = "roots")]
     exclude: Vec<String>,
     /// Which symbolic links are followed: those that stay beneath the root, or none
@@ -83,22 +83,22 @@ pub(crate) struct Options {
         requires = "roots"
     )]
     symlinks: Symlinks,
-    /// Leave out what is mounted beneath these roots
+    /// Leave out file systems that are mounted beneath these roots
     #[arg(long = "fs-one-filesystem", requires = "roots")]
     one_filesystem: bool,
     /// Write to files that have several names, some of which may be outside
     #[arg(long = "fs-allow-hardlinked-writes", requires = "roots")]
     allow_hardlinked_writes: bool,
-    /// Open even /, /etc, a home directory, or what holds the agent's own files
+    /// Open even /, /etc, a home directory, or a directory with the agent's own files
     #[arg(long = "fs-allow-sensitive", requires = "roots")]
     allow_sensitive: bool,
     /// The largest file that is written, such as 500M [default: 64G]
     #[arg(long = "fs-largest", value_name = "SIZE", value_parser = size, requires = "roots")]
     largest: Option<u64>,
-    /// Leave so much of the disk free, such as 1G
+    /// How much of the disk to leave free, such as 1G
     #[arg(long = "fs-keep-free", value_name = "SIZE", value_parser = size, requires = "roots")]
     keep_free: Option<u64>,
-    /// Keep so much of what was changed, so that it can be undone; 0 for nothing [default: 512M]
+    /// How much of what was changed to keep, so that it can be undone; 0 for nothing [default: 512M]
     #[arg(long = "fs-undo", value_name = "SIZE", value_parser = size, requires = "roots")]
     undo: Option<u64>,
 }
@@ -152,7 +152,7 @@ impl Options {
         }
         // Taken as a plain name it would hide nothing, where its owner believes that it does.
         if let Some(pattern) = self.exclude.iter().find(|pattern| pattern.starts_with('!')) {
-            let text = format!("--fs-exclude {pattern}: a pattern cannot take back another one");
+            let text = format!("--fs-exclude {pattern}: a pattern cannot negate another one");
             return Err(Failure::new(Kind::InvalidArgument, text).with_hint(
                 "leave it out; a name that begins with an exclamation mark is written `\\!…`",
             ));

@@ -145,7 +145,7 @@ impl Worker {
             let wait = Duration::from_millis(100) * 2_u32.pow(state.short.min(DOUBLINGS));
             if state.short > 1 && started.elapsed() < wait {
                 state.short -= 1;
-                let text = format!("the file worker of root `{}` keeps ending", self.spec.name);
+                let text = format!("the file worker of root `{}` keeps crashing", self.spec.name);
                 return Err(Failure::new(Kind::FileWorkerEnded, text));
             }
         }
@@ -157,7 +157,7 @@ impl Worker {
 
     async fn start(&self) -> Result<Arc<Running>, Failure> {
         let (root, kept) = self.open().await.map_err(|failure| {
-            let hint = "its owner must look after it on the server";
+            let hint = "its owner must fix this on the server";
             Failure::new(Kind::NoRoot, failure.message).with_hint(hint)
         })?;
         let (ours, theirs) = pair().map_err(|error| exhausted(&error))?;
@@ -221,10 +221,7 @@ impl Worker {
     /// Where the worker says what it did. Without it there are no lines, and all else works.
     fn audit(&self) -> Option<OwnedFd> {
         let pipe = self.audit.pipe(&self.spec.name);
-        pipe.inspect_err(
-            |error| tracing::warn!(%error, "what is done to files is not written down"),
-        )
-        .ok()
+        pipe.inspect_err(|error| tracing::warn!(%error, "changes to files are not logged")).ok()
     }
 
     fn setup(&self, kept: Kept, audit: bool) -> Setup {
@@ -264,7 +261,7 @@ fn put_away(descriptors: Vec<OwnedFd>, waits: &Waits) {
 }
 
 fn exhausted(error: &io::Error) -> Failure {
-    Failure::new(Kind::ResourceExhausted, format!("no way to the file worker: {error}"))
+    Failure::new(Kind::ResourceExhausted, format!("cannot connect to the file worker: {error}"))
 }
 
 /// Both ends of a socket that keeps packets whole.

@@ -27,10 +27,13 @@ pub(crate) fn admit(
 pub(crate) fn locked_out(why: &Failure) -> Failure {
     let message = match why.kind {
         Kind::NotAuthorized => "this device was locked out of the server".to_owned(),
-        _ => format!("the server cannot tell whether this device may stay: {}", why.message),
+        _ => {
+            format!("the server cannot check whether this device is still allowed: {}", why.message)
+        }
     };
     Failure::new(Kind::NotAuthorized, message).with_hint(
-        "what it started there goes on; `farwire-agent device add` on the server lets it in again",
+        "programs that it started there go on; `farwire-agent device add` on the server lets it in \
+         again",
     )
 }
 

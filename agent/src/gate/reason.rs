@@ -26,11 +26,12 @@ impl Denied {
             Self::LockedOut(failure) => failure,
             Self::Unseen => Failure::new(Kind::UnknownId, "the server has no such run or session"),
             Self::Held(typist, age) => {
-                let text = format!("{typist} has the right to type, since {} s", age.as_secs());
+                let text = format!("{typist} has had the right to type for {} s", age.as_secs());
                 Failure::new(Kind::InputLocked, text)
             }
             Self::NotOpener => {
-                let text = "whether a session is read-only is up to users and to whoever opened it";
+                let text =
+                    "only users and whoever opened a session may change whether it is read-only";
                 Failure::new(Kind::NotGranted, text)
             }
         }

@@ -234,7 +234,7 @@ fn abandoned(leader: &Leader, error: &io::Error) -> Failure {
     let text =
         format!("the program was started, and its output could not be read ({error}); {killed}");
     Failure::new(Kind::OutcomeUnknown, text)
-        .with_hint("look whether it has done something before you run it again")
+        .with_hint("check whether it has done something before you run it again")
 }
 
 #[cfg(test)]

@@ -425,7 +425,7 @@ fn refusal(error: &io::Error) -> Failure {
         kind,
         format!("the agent's journal cannot be written ({error}); nothing was started"),
     )
-    .with_hint("make room where the agent keeps its state, or mend that disk, then try again")
+    .with_hint("free space where the agent keeps its state, or repair that disk, then try again")
 }
 
 #[cfg(test)]

@@ -106,7 +106,9 @@ fn check(name: &OsStr, value: &OsStr) -> Result<(), Failure> {
     let wrong = |what: String| Err(Failure::new(Kind::InvalidArgument, what));
     if !is_name(name.as_bytes()) {
         let shown = quote(name);
-        return wrong(format!("{shown} is no name of a variable: letters, digits and `_` only"));
+        return wrong(format!(
+            "{shown} is not a valid variable name: letters, digits and `_` only"
+        ));
     }
     if value.as_bytes().contains(&0) {
         return wrong(format!("the value of the variable {} contains a NUL byte", quote(name)));
@@ -190,7 +192,7 @@ mod tests {
     #[test]
     fn names_and_values_that_no_shell_can_take_are_refused() {
         for name in ["", "1A", "A=B", "A B", "A\0", "A-B", "Ä", "BASH_FUNC_x%%", "a\n"] {
-            refused(name, "", "is no name of a variable");
+            refused(name, "", "is not a valid variable name");
         }
         refused("A", "x\0y", "the value of the variable `A` contains a NUL byte");
         for name in ["_", "a1", "LD_AUDIT", "_9"] {

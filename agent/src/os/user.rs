@@ -50,7 +50,7 @@ impl User {
 
     /// The user of this name.
     pub(crate) fn by_name(name: &str) -> Result<Self, Failure> {
-        let unknown = || unknown(&format!("{} is no user of this server", quote(name)));
+        let unknown = || unknown(&format!("{} is not a user of this server", quote(name)));
         if name.is_empty() || name.len() > LONGEST_NAME {
             return Err(unknown());
         }
@@ -68,7 +68,7 @@ impl User {
     pub(crate) fn numbered(uid: u32) -> Result<Self, Failure> {
         let found =
             by_number(uid).map_err(|error| lookup_failed(&format!("number {uid}"), error))?;
-        found.ok_or_else(|| unknown(&format!("no user of this server has the number {uid}")))
+        found.ok_or_else(|| unknown(&format!("no user of this server has the id {uid}")))
     }
 
     /// The user as whom the agent itself runs.
@@ -253,6 +253,6 @@ mod tests {
             assert!(failure.message.len() < 300);
         }
         let failure = User::find("no-such-user").unwrap_err();
-        assert_eq!(failure.message, "`no-such-user` is no user of this server");
+        assert_eq!(failure.message, "`no-such-user` is not a user of this server");
     }
 }

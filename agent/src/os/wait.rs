@@ -166,7 +166,8 @@ impl Leader {
 
     fn outcome_unknown(&self, error: Errno) -> Failure {
         let pid = self.pid();
-        let text = format!("how process {pid} ended cannot be read: {}", errno::words(error));
+        let text =
+            format!("the exit status of process {pid} cannot be read: {}", errno::words(error));
         Failure::new(Kind::OutcomeUnknown, text)
     }
 }

@@ -120,7 +120,7 @@ fn write(sessions: &Sessions, session: &Session, archive: Archive) -> Option<Arc
         Ok(open) => Some(open),
         Err(error) => {
             if !failed {
-                tracing::warn!(job = %job.id, %error, "a session cannot be written down yet");
+                tracing::warn!(job = %job.id, %error, "a session cannot be recorded yet");
             }
             Some(Archive::Failed)
         }

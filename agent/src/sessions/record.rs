@@ -209,12 +209,12 @@ impl SessionRecord {
 fn why(lost: Option<Lost>) -> &'static str {
     match lost {
         Some(Lost::HostRebooted) => {
-            "the machine was started anew while it ran; how it ended is not known"
+            "the machine was restarted while it ran; how it ended is unknown"
         }
         Some(Lost::HolderDied) => {
             "the process that held the program has died; it may go on or have ended"
         }
-        None => "it could not be started, or how it ended cannot be learnt",
+        None => "it could not be started, or how it ended is unknown",
     }
 }
 

@@ -115,7 +115,7 @@ async fn answer(context: &Context, ask: Option<Ask>) -> Result<Answer, Failure> 
             context.asker.may(&Demand::Facts)?;
             facts_of(context).await.map(Answer::Facts)
         }
-        _ => Err(Failure::new(Kind::Unsupported, "this agent does not know that question")
+        _ => Err(Failure::new(Kind::Unsupported, "this agent does not know that request")
             .with_hint("update the agent")),
     }
 }

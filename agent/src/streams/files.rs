@@ -353,7 +353,7 @@ fn wait_for(file: Received, offset: u64, length: u64) -> (Received, io::Result<V
 }
 
 fn unreadable(error: io::Error) -> Failure {
-    Failure::caused(Kind::Io, "the file cannot be read on", &error)
+    Failure::caused(Kind::Io, "the rest of the file cannot be read", &error)
 }
 
 /// The worker is gone, or sends nonsense.

@@ -313,7 +313,7 @@ impl Screen {
                 }
             }
             Err(_) => {
-                tracing::warn!("the screen could not draw something, and begins anew");
+                tracing::warn!("the screen could not draw something, and starts over");
                 self.clear();
             }
         }

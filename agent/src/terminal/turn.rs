@@ -74,7 +74,7 @@ impl Terminal {
             Some((holder, since)) => {
                 let ago = boottime().saturating_sub(since).as_secs();
                 format!(
-                    "{holder} has typed something and waits for what comes of it, since {ago} s"
+                    "{holder} has typed something and has been waiting for the result for {ago} s"
                 )
             }
             None => "others wait to type into this session".to_owned(),

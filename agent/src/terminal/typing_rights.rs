@@ -101,9 +101,9 @@ impl Refusal {
         let ago = |then: Duration| now.saturating_sub(then).as_secs();
         match self {
             Self::ReadOnly => Failure::new(Kind::InputLocked, "this session is read-only")
-                .with_hint("nobody types into it until a user or its owner lifts that"),
+                .with_hint("nobody can type into it until a user or its owner changes that"),
             Self::Leased(holder, since) => {
-                let text = format!("{holder} has the right to type, since {} s", ago(*since));
+                let text = format!("{holder} has had the right to type for {} s", ago(*since));
                 Failure::new(Kind::InputLocked, text)
             }
             Self::UserOnly => Failure::new(Kind::InputLocked, "only users may type (user-only)")
@@ -124,14 +124,14 @@ impl Refusal {
                 .with_hint("attach to it"),
             Self::Turn(holder, since) => {
                 let text = format!(
-                    "{holder} has typed something and waits for what comes of it, since {} s",
+                    "{holder} has typed something and has been waiting for the result for {} s",
                     ago(*since)
                 );
                 Failure::new(Kind::TerminalBusy, text)
                     .with_hint("nothing was typed; wait for it to end, or open another session")
             }
             Self::Interrupted(user) => {
-                Failure::new(Kind::InputLocked, format!("{user} has begun to type meanwhile"))
+                Failure::new(Kind::InputLocked, format!("{user} has started to type meanwhile"))
                     .with_hint("look at the screen before you type again")
             }
         }

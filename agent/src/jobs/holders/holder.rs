@@ -51,7 +51,7 @@ pub(crate) struct HeldJob {
 /// The failure of an order that has not reached its holder, and never will.
 fn not_sent(error: &io::Error) -> Failure {
     if error.kind() == io::ErrorKind::WouldBlock {
-        let text = "the process that holds the programs takes no orders; this one was not given";
+        let text = "the process that holds the programs takes no orders; this one was not sent";
         return Failure::new(Kind::Busy, text).with_hint("try again later");
     }
     let text = "the command is too long with its environment and input";
@@ -225,7 +225,7 @@ impl Orders for Holder {
             _ => self.channel.send(bytes, &[]),
         };
         sent.map_err(|error| {
-            tracing::warn!(%error, "an order could not be given");
+            tracing::warn!(%error, "an order could not be sent");
             not_sent(&error)
         })
     }

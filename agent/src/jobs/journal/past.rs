@@ -40,7 +40,7 @@ impl Past {
             Self::Unknown => Failure::new(
                 Kind::OutcomeUnknown,
                 format!(
-                    "{restarted}, and what it was asked before is not all known: \
+                    "{restarted}, and its record of earlier requests is incomplete: \
                      the command may have run"
                 ),
             ),

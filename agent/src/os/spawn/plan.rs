@@ -129,7 +129,7 @@ fn programs(program: &OsStr, path: &OsStr) -> Result<Vec<CString>, Failure> {
     let directories = path.as_bytes().split(|b| *b == b':').count();
     if directories > MOST_DIRECTORIES {
         let text = format!(
-            "`PATH` has {directories} directories, at most {MOST_DIRECTORIES} are looked through"
+            "`PATH` has {directories} directories, at most {MOST_DIRECTORIES} are searched"
         );
         return Err(Failure::new(Kind::TooLarge, text));
     }
@@ -147,7 +147,7 @@ fn programs(program: &OsStr, path: &OsStr) -> Result<Vec<CString>, Failure> {
 
 fn variable(name: &OsStr, value: &OsStr) -> Result<CString, Failure> {
     if name.is_empty() || name.as_bytes().contains(&b'=') {
-        let text = format!("{} is no name of a variable", quote(name));
+        let text = format!("{} is not a valid variable name", quote(name));
         return Err(Failure::new(Kind::InvalidArgument, text));
     }
     let text = [name.as_bytes(), b"=", value.as_bytes()].concat();

@@ -123,7 +123,7 @@ impl Serving<'_> {
                         return std::future::pending().await;
                     }
                     if end.is_none_or(|end| counts.check(&end.ends).is_err()) {
-                        let message = "standard input ended elsewhere than its bytes";
+                        let message = "the end of standard input does not match its bytes";
                         return Failure::new(Kind::ProtocolViolation, message);
                     }
                     match self.claim(&mut seat, counts.get(STDIN)) {

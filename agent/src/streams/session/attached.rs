@@ -192,7 +192,7 @@ impl AttachStream<'_> {
                         Ok(ToAgent::Seen(until)) => {
                             let told = self.pace().acknowledge(until, Instant::now());
                             if !told {
-                                return Err(violation("seen before it was sent"));
+                                return Err(violation("acknowledged before it was sent"));
                             }
                             self.seen.notify_one();
                         }
@@ -462,7 +462,7 @@ fn violation(rule: &str) -> Failure {
 }
 
 fn looks_only() -> Failure {
-    Failure::new(Kind::InputLocked, "this terminal was attached to look at it")
+    Failure::new(Kind::InputLocked, "this terminal was attached read-only")
 }
 
 async fn at(when: Option<Instant>) {

@@ -248,8 +248,9 @@ fn check_lines(keys: &[Part]) -> Result<(), Failure> {
         let text = format!(
             "a line of {longest} bytes is too long: the terminal passes on at most {LINE} bytes of one"
         );
-        return Err(Failure::new(Kind::TooLarge, text)
-            .with_hint("write it to a file, as with `run` and its stdin, and have that read"));
+        return Err(Failure::new(Kind::TooLarge, text).with_hint(
+            "write it to a file, as with `run` and its stdin, and let the program read that",
+        ));
     }
     Ok(())
 }
