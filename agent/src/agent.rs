@@ -1,4 +1,4 @@
-//! What one agent process has: its keys, its jobs, its links, and who may come in.
+//! One agent process: its keys, its jobs, its links, and who may connect.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ use crate::sessions::Sessions;
 use crate::streams;
 use crate::streams::context::{Context, Services};
 
-/// How long the last word of a stream that is cut may take to leave. A reader that does not read
+/// How long the last frame of a stream that is cut may take to leave. A peer that does not read
 /// gets a reset.
 const LAST_WORD: Duration = Duration::from_millis(500);
 
@@ -56,7 +56,7 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Takes over what the agent before it had. At most `sessions` may be open at once; `roots` are
+    /// Takes over what the previous agent had. At most `sessions` may be open at once; `roots` are
     /// open for files.
     pub(crate) async fn new(
         state: StateDir,
@@ -156,7 +156,7 @@ impl Agent {
                 match cut {
                     None => {}
                     Some(Cut::Denied(denied)) => last_word(writer, denied.failure()).await,
-                    // Rights go before the link does: whoever has lost them is told.
+                    // Rights are withdrawn before the link ends: report the loss.
                     Some(Cut::Forgotten) => match asker.may(&Demand::Stay) {
                         Err(denied) => last_word(writer, denied.failure()).await,
                         Ok(()) => writer.io().reset(Reset::UnknownLink),
@@ -210,7 +210,7 @@ impl Agent {
         }
     }
 
-    /// Whether somebody who has proven a device's keys may come in, and as whom.
+    /// Whether a peer that has proven a device's keys may connect, and as whom.
     fn judge(
         &self,
         claim: &Claim,
@@ -251,8 +251,8 @@ impl Agent {
         Ok((accept, (who, claim.bundle.clone())))
     }
 
-    /// Writes down a newer bundle of a device, so that the older one is refused from now on, also
-    /// by the next agent process. Where that fails the link stands: the device has proven both.
+    /// Stores a newer bundle of a device, so that the older one is refused from now on, also by the
+    /// next agent process. If that fails, the link stays: the device has proven both.
     async fn renew(&self, bundle: &SignedBundle) {
         let known = self.state.devices().lookup(&bundle.id);
         if known.is_ok_and(|known| known.is_none_or(|device| device.bundle == *bundle)) {
@@ -272,13 +272,13 @@ impl Agent {
 
 /// Why a stream is cut while it is served.
 enum Cut {
-    /// Its device may not be here any more.
+    /// Its device is no longer allowed here.
     Denied(Denied),
-    /// Its link is forgotten. Its run goes on, and the bridge takes it up on a new link.
+    /// Its link is forgotten. Its run goes on, and the bridge resumes it on a new link.
     Forgotten,
 }
 
-/// Ends a stream with a sealed refusal: whoever is in between cannot make one up.
+/// Ends a stream with a sealed refusal, which nobody in between can forge.
 async fn last_word(mut writer: Writer<SendHalf>, failure: Failure) {
     if !writer.ended() {
         writer.end(&message(&End::from_failure(failure)));

@@ -27,12 +27,12 @@ use crate::service;
 use crate::status::AgentStatus;
 use crate::{device, holder, run};
 
-/// Runs the program and gives its exit code.
+/// Runs the program and returns its exit code.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Nowhere to print it to is no reason to fail differently.
+            // If it cannot be printed, fail all the same.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS };
         }
@@ -71,8 +71,8 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| Failure::new(Kind::ResourceExhausted, format!("no runtime: {error}")))
 }
 
-/// Runs this to its end, and waits for nothing else that was begun: what a mount does not answer
-/// would be waited for as long as that. The kernel closes what is left when the process ends.
+/// Runs this to its end, and does not wait for other tasks: one may wait for a mount that never
+/// responds. The kernel closes what is left when the process ends.
 fn until<T>(runtime: tokio::runtime::Runtime, work: impl Future<Output = T>) -> T {
     Box::leak(Box::new(runtime)).block_on(work)
 }
@@ -162,7 +162,7 @@ fn token(from: TokenFrom) -> Result<Zeroizing<String>, Failure> {
                 .and_then(|file| file.take(limit).read_to_string(&mut text));
             opened.map_err(|error| Failure::new(Kind::Io, format!("{}: {error}", path.display())))
         }
-        // A line and no more: whoever pastes it presses Enter.
+        // A line and no more: a person who pastes it presses Enter.
         (None, Some(token)) if token == "-" => {
             first_line(io::stdin().lock().take(limit), &mut text)
                 .map_err(|error| Failure::new(Kind::Io, format!("standard input: {error}")))
@@ -226,7 +226,7 @@ fn enroll(place: &std::path::Path, options: Enroll) -> Result<(), Failure> {
     }
 }
 
-/// Prints an answer. A reader that has gone is no error; a full disk is.
+/// Prints an answer. A closed pipe is no error; a full disk is.
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

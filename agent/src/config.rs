@@ -1,4 +1,4 @@
-//! The settings file of `farwire-agent run`: what an option may say as well, and options go first.
+//! The settings file of `farwire-agent run`. Options override it.
 
 use std::path::Path;
 
@@ -6,20 +6,20 @@ use farwire_protocol::address::valid_address;
 use farwire_protocol::failure::{Failure, Kind};
 use serde::Deserialize;
 
-/// What a file may hold. A word that is not known is an error.
+/// What a file may hold. An unknown key is an error.
 #[derive(Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Config {
     /// What to log, as in `--log`.
     pub(crate) log: Option<String>,
-    /// Where the relay is reached, `HOST:PORT`, instead of where it was at the enrollment. Its key
-    /// stays what it was.
+    /// The addresses of the relay, `HOST:PORT`, in place of those at the enrollment. Its key stays
+    /// the same.
     pub(crate) relay: Option<Vec<String>>,
-    /// So many sessions may be open at once; 10,000 where nothing is said.
+    /// At most this many sessions may be open at once; 10,000 by default.
     pub(crate) sessions: Option<usize>,
 }
 
-/// A relay has as many addresses at most.
+/// A relay has at most this many addresses.
 const ADDRESSES: usize = 8;
 
 impl Config {

@@ -1,7 +1,7 @@
 //! Conversations: what a stream is about, kept while streams come and go. Those of runs can be
-//! taken up; those of files begin anew on each stream, once the stream before has let go.
+//! resumed; those of files begin anew on each stream, once the previous stream has let go.
 //!
-//! One stream serves a conversation at a time. Taking it up in a new stream first detaches the old
+//! One stream serves a conversation at a time. Resuming it on a new stream first detaches the old
 //! one and waits until it has let go; only then are offsets read.
 
 use std::collections::{HashMap, VecDeque};
@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::gate::principal::Principal;
 
-/// So many are remembered without a stream; the oldest go first.
+/// At most this many are remembered without a stream; the oldest go first.
 const KEPT: usize = 1_024;
 
-/// So many are looked at for one that can go.
+/// At most this many are checked for one that can go.
 const LOOKS: usize = 16;
 
 type Key = (Arc<Principal>, Nonce);
@@ -40,7 +40,7 @@ impl<A> Default for Conversations<A> {
 #[derive(Debug)]
 struct ConversationTable<A> {
     all: HashMap<Key, Conversation<A>>,
-    /// In the order in which they are looked at when there are too many.
+    /// In the order in which they are checked when there are too many.
     order: VecDeque<Key>,
 }
 
@@ -57,11 +57,11 @@ struct Conversation<A> {
 pub(crate) struct About {
     pub(crate) job: Nonce,
     pub(crate) delivery: Delivery,
-    /// It was begun to look at a run that exists, and says nothing about its input.
+    /// It was begun for a run that existed already, and says nothing about its input.
     pub(crate) taken: bool,
 }
 
-/// The right to serve a conversation, until another stream takes it up.
+/// The right to serve a conversation, until another stream resumes it.
 #[derive(Debug)]
 pub(crate) struct Seat {
     pub(crate) detached: CancellationToken,
@@ -73,7 +73,7 @@ impl<A: Clone> Conversations<A> {
         self.inner.lock().expect("nothing panics while it is held")
     }
 
-    /// Makes a conversation. One that exists is refused: it must be taken up.
+    /// Creates a conversation. One that exists is refused: it must be resumed.
     pub(crate) fn create(
         &self,
         owner: &Arc<Principal>,
@@ -88,9 +88,9 @@ impl<A: Clone> Conversations<A> {
         Ok(inner.insert(key, 0, about))
     }
 
-    /// Makes a conversation, or takes it up where it exists: its request comes on each stream. What
-    /// an earlier stream asked for has been done, or will not be, by then. A stream of an earlier
-    /// generation, which was held back, is refused.
+    /// Creates a conversation, or resumes it if it exists: each stream repeats its request. By then
+    /// the request of an earlier stream has been carried out, or never will be. A delayed stream of
+    /// an earlier generation is refused.
     pub(crate) async fn enter(
         &self,
         owner: &Arc<Principal>,
@@ -108,14 +108,14 @@ impl<A: Clone> Conversations<A> {
         self.resume(owner, id, generation).await.map(|(seat, _)| seat)
     }
 
-    /// Remembers a conversation with an earlier agent process: it has no stream, and may be taken
-    /// up.
+    /// Remembers a conversation with an earlier agent process: it has no stream, and may be
+    /// resumed.
     pub(crate) fn recall(&self, owner: &Arc<Principal>, id: Nonce, about: A) {
-        // One that is there already is newer.
+        // An existing one is newer.
         let _ = self.create(owner, id, about);
     }
 
-    /// Takes a conversation up in a new stream, with a generation above all before.
+    /// Resumes a conversation on a new stream, with a generation above all before.
     pub(crate) async fn resume(
         &self,
         owner: &Arc<Principal>,
@@ -156,8 +156,8 @@ impl<A> ConversationTable<A> {
         Seat { detached: detach, _seat: taken }
     }
 
-    /// Forgets one that has no stream, if there are too many. Those that have one are looked at
-    /// again when all others have been.
+    /// Forgets a conversation without a stream, if there are too many. Those with a stream are
+    /// checked again after all others.
     fn make_room(&mut self) {
         for _ in 0..LOOKS {
             if self.order.len() < KEPT {

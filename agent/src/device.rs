@@ -1,4 +1,4 @@
-//! `farwire-agent device`: which devices may come in, by hand.
+//! `farwire-agent device`: manages by hand which devices may connect.
 
 use std::io::Read as _;
 use std::path::Path;

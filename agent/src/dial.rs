@@ -1,7 +1,7 @@
 //! Keeps a connection to the relay: dial, serve, wait, dial again.
 //!
 //! When to dial next is a pure decision in [`Pace`]. Losing the relay loses nothing else: links and
-//! jobs stay as they are, and trouble is told once when it begins and once when it ends.
+//! jobs stay as they are. Trouble is logged once when it begins and once when it ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,13 +20,13 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::Agent;
 use crate::build::BUILD;
 
-/// How often the list of devices is compared with what the relay was told.
+/// How often the list of devices is compared with the list that the relay has.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// A connection that lasted so long makes the next wait short again.
+/// A connection that lasted this long makes the next wait short again.
 const SETTLED: Duration = Duration::from_secs(300);
 
-/// How the connection stands, for `status`.
+/// The state of the connection, for `status`.
 #[derive(Clone, Debug)]
 pub(crate) enum Standing {
     Dialling,
@@ -64,13 +64,13 @@ impl Pace {
 
 fn chance() -> f64 {
     let mut bytes = [0; 4];
-    // Without random numbers every agent waits equally long, and nothing else is wrong.
+    // Without random numbers every agent waits equally long, which is harmless otherwise.
     let _ = getrandom::fill(&mut bytes);
     f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
 }
 
-/// Serves through the relay until `stop` is cancelled. Then the relay and everybody who has a
-/// stream are told before it returns: nobody waits for an agent that is gone.
+/// Serves through the relay until `stop` is cancelled. Then the relay and everybody with a stream
+/// learn of it before this returns, so that nobody waits for an agent that is gone.
 pub(crate) async fn keep(
     agent: Arc<Agent>,
     relay: Relay,
@@ -143,7 +143,8 @@ fn connection_failure(connection: &Connection, closed: &Closed) -> Failure {
     })
 }
 
-/// Takes streams until the connection ends. Gives why, and whether another process took our place.
+/// Accepts streams until the connection ends. Returns why, and whether another process took our
+/// place.
 async fn serve(agent: &Arc<Agent>, connection: &Connection) -> (Closed, bool) {
     let mut notices = connection.notices();
     let mut look = interval(LOOK);

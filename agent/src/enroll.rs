@@ -1,8 +1,8 @@
-//! Enrollment: from a token to a device that may come in.
+//! Enrollment: from a token to a device that may connect.
 //!
-//! Nothing is written before the relay has said that the token is good. Then keys and the sealed
-//! request are kept, and only then it is posted; the same bytes are posted again until an answer
-//! comes, which may be after a reboot: `run` goes on with it.
+//! Nothing is written until the relay has confirmed the token. Then keys and the sealed request are
+//! stored, and only then is the request posted; the same bytes are posted again until an answer
+//! comes, which may be after a reboot: `run` continues with it.
 
 use std::time::Duration;
 
@@ -27,10 +27,10 @@ use crate::jobs;
 use crate::os::clock::unix_time;
 use crate::os::facts::Facts;
 
-/// How often an answer is asked for when no notice comes.
+/// How often to ask for an answer when no notice comes.
 const ASK: Duration = Duration::from_secs(20);
 
-/// Between dials while an answer is waited for.
+/// The pause between dials while waiting for an answer.
 const REDIAL: Duration = Duration::from_secs(3);
 
 /// Reads a token and says what is wrong with it.
@@ -41,7 +41,7 @@ pub(crate) fn parse(text: &str) -> Result<Token, Failure> {
 /// How an enrollment went.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// The device may come in.
+    /// The device may connect.
     Enrolled(Enrolled),
     /// Nobody has answered yet.
     Pending,
@@ -63,7 +63,7 @@ pub(crate) async fn enroll(
     if let Some(address) = address {
         relay.addresses = vec![address];
     }
-    // A throwaway identity asks: our own is not made before the token is known to be good.
+    // A throwaway identity asks: our own is created only once the token is known to be good.
     let throwaway = throwaway(&token)?;
     let connection = greet(&relay, &throwaway).await?;
     let known = connection.call(&EnrollmentState { enrollment: token.enrollment }).await?;
@@ -79,9 +79,9 @@ pub(crate) async fn enroll(
     answer(state, &pending, patience).await
 }
 
-/// Has whoever minted a token know that somebody else has it, too. Only they themselves can say
-/// that it was used: of a token that nobody has used, this would be the first request. The relay
-/// refuses ours, and passes it on.
+/// Has whoever minted a token know that somebody else has it, too. Only the inviter can tell that
+/// it was used: for an unused token, this would be the first request. The relay refuses ours, and
+/// passes it on.
 async fn tell_inviter(
     connection: &Connection,
     token: &Token,
@@ -109,7 +109,7 @@ fn check(
     match state {
         MailState::Open => Ok(()),
         MailState::Waiting | MailState::Answered if pending_here => Ok(()),
-        // Somebody else has asked with it: the inviter is told, and refuses both.
+        // Somebody else has asked with it: the inviter learns of it, and refuses both.
         MailState::Waiting => Ok(()),
         MailState::Answered => Err(Failure::new(Kind::TokenUsed, "the token has been used")),
         MailState::Expired => {
@@ -123,7 +123,7 @@ fn check(
     }
 }
 
-/// Makes the identity and the sealed request, and keeps both.
+/// Creates the identity and the sealed request, and stores both.
 fn prepare(state: &StateDir, token: Token, relay: Relay) -> Result<Pending, Failure> {
     let guard = state.lock()?;
     let identity = match state.identity()? {
@@ -142,7 +142,7 @@ fn prepare(state: &StateDir, token: Token, relay: Relay) -> Result<Pending, Fail
     state.enrollments().begin(&guard, pending)
 }
 
-/// What asks whoever minted the token to let this agent in, sealed for nobody else.
+/// The request to the inviter to accept this agent, sealed so that only the inviter can read it.
 fn request(token: &Token, bundle: &SignedBundle) -> Result<Vec<u8>, Failure> {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).map_err(|error| {
@@ -159,7 +159,7 @@ fn request(token: &Token, bundle: &SignedBundle) -> Result<Vec<u8>, Failure> {
     request.seal(token).map_err(|error| Failure::new(Kind::Internal, error.to_string()))
 }
 
-/// An identity that lives as long as one question.
+/// An identity for a single request.
 fn throwaway(token: &Token) -> Result<Identity, Failure> {
     let random = || {
         let mut bytes = [0; 32];
@@ -253,7 +253,7 @@ fn is_final(failure: &Failure) -> bool {
     )
 }
 
-/// What whoever minted the token says: the answer, and the device that may come in.
+/// The inviter's answer, and the device that may connect.
 type EnrollOutcome = Result<(EnrollAnswer, SignedBundle), BadMail>;
 
 async fn ask(
@@ -292,8 +292,8 @@ async fn ask(
     }
 }
 
-/// The first answer that whoever minted the token has signed. Anything else is the relay's doing,
-/// or damage on the way, and proves nothing: the true answer may still come.
+/// The first answer that the inviter has signed. Anything else is the relay's doing, or damage on
+/// the way, and proves nothing: the true answer may still come.
 fn verdict<'a>(
     pending: &Pending,
     me: &Id,
@@ -311,7 +311,7 @@ fn own_bundle(state: &StateDir) -> Result<SignedBundle, Failure> {
     identity.open_public()
 }
 
-/// Keeps what whoever minted the token has said.
+/// Stores the answer of the inviter.
 fn finish(
     state: &StateDir,
     pending: &Pending,

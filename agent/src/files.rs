@@ -33,7 +33,7 @@ use self::worker::Worker;
 use crate::gate::Allowed;
 use crate::gate::principal::Principal;
 
-/// So many bytes of patterns are told of all roots at once: an answer is one message.
+/// How many bytes of patterns are reported for all roots together: an answer is one message.
 const TOLD: usize = 8 << 10;
 
 /// All roots of an agent.
@@ -44,18 +44,18 @@ pub(crate) struct Roots {
 }
 
 impl Roots {
-    /// Looks at all roots and starts their workers.
+    /// Checks all roots and starts their workers.
     ///
     /// # Errors
     ///
-    /// When one of them may not be opened at all. One that is not there now, or does not answer,
-    /// may be there later.
+    /// When one of them may not be opened at all. One that is missing now, or does not respond, may
+    /// be there later.
     pub(crate) async fn open(specs: &[Spec], state: &Path) -> Result<Self, Failure> {
         let audit = Audit::new(state);
         let worker =
             |spec: &Spec| Arc::new(Worker::new(spec.clone(), state.to_path_buf(), audit.clone()));
         let roots: Vec<_> = specs.iter().map(worker).collect();
-        // At once: each may be on a file system that lets us wait.
+        // All at once: each may be on a file system that makes us wait.
         let looks = roots.iter().cloned().map(|root| async move { root.look().await });
         let looks: Vec<_> = looks.map(tokio::spawn).collect();
         for (root, look) in roots.iter().zip(looks) {
@@ -71,7 +71,7 @@ impl Roots {
         Ok(Self { all: roots, audit })
     }
 
-    /// What others are told of them.
+    /// Their description for others.
     pub(crate) fn list(&self) -> Vec<Root> {
         let mut room = TOLD;
         let told = self.all.iter().map(|worker| {
@@ -107,7 +107,7 @@ impl Roots {
         }
     }
 
-    /// A way to a root, for one stream on behalf of `who`.
+    /// A pipe to a root's worker, for one stream on behalf of `who`.
     pub(crate) async fn enter(
         &self,
         enter: Allowed<Enter>,
@@ -124,14 +124,14 @@ impl Roots {
     }
 }
 
-/// Starts the worker of a root before anybody asks for it.
+/// Starts the worker of a root before it is needed.
 async fn begin(root: Arc<Worker>) {
     if let Err(failure) = root.ready().await {
         tracing::warn!(root = root.name(), %failure, "a root cannot be served now");
     }
 }
 
-/// Refuses what may not be opened, before it is written down.
+/// Refuses what may not be opened, before it is recorded.
 pub(crate) fn check(specs: &[Spec], state: &Path) -> Result<(), Failure> {
     let own = own_things(state);
     let open = |spec: &Spec| sensitive::open(&spec.dir, &own, spec.allow_sensitive).map(drop);
@@ -145,9 +145,9 @@ fn private_directory(path: &Path) -> std::io::Result<()> {
     builder.recursive(true).create(path)
 }
 
-/// What is ours on this machine, and nobody else's to touch.
+/// The files of this agent on this machine, which nobody else may touch.
 fn own_things(state: &Path) -> Vec<PathBuf> {
-    // A program that was replaced while it runs is called so.
+    // The suffix of a program that was replaced while it runs.
     let plain = |exe: PathBuf| match exe.to_str().and_then(|exe| exe.strip_suffix(" (deleted)")) {
         Some(plain) => PathBuf::from(plain),
         None => exe,

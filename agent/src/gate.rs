@@ -1,4 +1,4 @@
-//! Whether somebody may do something: the one place that says no to whoever asks.
+//! Whether somebody may do something: the one place that denies requests.
 //!
 //! ```text
 //!     admission   who may be here: the devices that the owner of the server has let in
@@ -8,13 +8,13 @@
 //!     reason      why not
 //! ```
 //!
-//! [`decide`] is pure, and is asked before a handler is called. What a handler gets is [`Allowed`],
-//! which only this module makes, so that none is reached around it. When the rights of a device
-//! change, its open streams ask whether they may stay, see [`Asker::wait_for_denial`].
+//! [`decide`] is pure, and is called before a handler. A handler takes an [`Allowed`], which only
+//! this module creates, so that none can be called without a decision. When the rights of a device
+//! change, its open streams check whether they may stay, see [`Asker::wait_for_denial`].
 //!
-//! Not here: who types into a session at this moment, and who says who does. That is decided
-//! together with each write, by `terminal/typing_rights.rs`. What a worker can reach is bounded by
-//! the kernel, see `files/worker.rs`.
+//! Not here: who may type into a session at this moment, and who may change that.
+//! `terminal/typing_rights.rs` decides that together with each write. What a worker can reach is
+//! bounded by the kernel, see `files/worker.rs`.
 
 pub(crate) mod admission;
 pub(crate) mod demand;
@@ -59,9 +59,10 @@ pub(crate) fn decide(who: &Principal, demand: &Demand<'_>, rights: &Rights) -> R
     }
 }
 
-/// A device's own jobs, and every job when a person asks; of sessions that are filed for somebody
-/// those of whom the client acts for, if it says so. Until there are grants, whoever is let in at
-/// all is trusted with the machine; this keeps a model on one device from the jobs of another.
+/// A device sees its own jobs, and a person sees every job. Of sessions that are labelled with an
+/// owner, a client that names an owner sees only those of that owner. Until there are grants, every
+/// admitted device is trusted with the machine; this keeps a model on one device from the jobs of
+/// another.
 pub(crate) fn sees(who: &Principal, job: &JobFacts<'_>) -> Result<(), Denied> {
     let own = who.device == job.opener.device || who.is_user();
     let filed = match (job.filed_for.as_deref(), who.on_behalf.as_deref()) {
@@ -71,12 +72,12 @@ pub(crate) fn sees(who: &Principal, job: &JobFacts<'_>) -> Result<(), Denied> {
     if own && filed { Ok(()) } else { Err(Denied::Unseen) }
 }
 
-/// Something that the gate has let somebody have.
+/// Something that the gate has granted.
 #[derive(Clone, Debug)]
 pub(crate) struct Allowed<T>(T);
 
 impl<T> Allowed<T> {
-    /// What it is.
+    /// The thing itself.
     pub(crate) fn into_inner(self) -> T {
         self.0
     }
@@ -90,7 +91,7 @@ impl<T> Deref for Allowed<T> {
     }
 }
 
-/// Somebody who asks on an open stream.
+/// Who makes requests on an open stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Asker {
     pub(crate) who: Arc<Principal>,
@@ -102,7 +103,7 @@ impl Asker {
         Self { who, rights }
     }
 
-    /// The same with what the client says of itself.
+    /// The same, with what the client claims about itself.
     ///
     /// # Errors
     ///
@@ -112,7 +113,7 @@ impl Asker {
         Ok(Self { who, rights: self.rights.clone() })
     }
 
-    /// The same without what the client says of itself.
+    /// The same, without what the client claims about itself.
     pub(crate) fn as_surface(&self) -> Self {
         Self { who: Arc::new(self.who.as_surface()), rights: self.rights.clone() }
     }
@@ -122,7 +123,7 @@ impl Asker {
         decide(&self.who, demand, &self.rights.borrow())
     }
 
-    /// What is asked for, if they may have it now.
+    /// Grants `what`, if they may have it now.
     ///
     /// # Errors
     ///
@@ -131,7 +132,7 @@ impl Asker {
         self.may(demand).map(|()| Allowed(what))
     }
 
-    /// Waits until they may not be here any more, and returns why.
+    /// Waits until they are no longer allowed here, and returns why.
     pub(crate) async fn wait_for_denial(&self) -> Denied {
         let mut rights = self.rights.clone();
         loop {

@@ -150,7 +150,7 @@ async fn obey(agent: &Arc<Agent>, channel: &Channel, jobs: &mut Jobs) {
             HolderOrder::Start(start) => begin(agent, jobs, *start, packet),
             HolderOrder::Stop { job, signal } => tell(jobs, job, Told::Stop(signal)).await,
             HolderOrder::Bound { job, kept, rate } => {
-                tell(jobs, job, Told::Bound { kept, rate }).await
+                tell(jobs, job, Told::Bound { kept, rate }).await;
             }
             HolderOrder::CloseInput(job) => tell(jobs, job, Told::CloseInput).await,
             HolderOrder::Unblock(job) => {

@@ -1,10 +1,10 @@
-//! Ends the links of devices that may not be here any more.
+//! Ends the links of devices that are no longer allowed here.
 //!
 //! The devices are files that other processes change: `farwire-agent device rm`, `leave`, an
 //! editor, a damaged disk. They are read again every [`LOOK`] while somebody is connected, and not
-//! only when a handshake comes. What cannot be read lets nobody in, and nobody stay. A link that
-//! may not stay ends with every stream on it; what its device has asked for and what has not begun
-//! is given up; programs that run go on.
+//! only at handshakes. Files that cannot be read admit nobody, and keep nobody. A link that may not
+//! stay ends with every stream on it, and its device's queued jobs are cancelled; running programs
+//! go on.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,14 +17,14 @@ use tokio::time::sleep;
 use crate::agent::Agent;
 use crate::gate::admission::{admit, locked_out};
 
-/// How often the files are read while a device is connected or has something waiting.
+/// How often the files are read while a device is connected or has queued jobs.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How often whether this agent has left is looked at otherwise.
+/// How often to check otherwise whether this agent has left.
 const IDLE_LOOK: Duration = Duration::from_secs(5);
 
-/// So many looks in a row must fail before what cannot be read ends a link: one may fail because
-/// the process is out of descriptors for a moment. A handshake is refused at the first.
+/// How many reads in a row must fail before an unreadable file ends a link: one may fail because
+/// the process is out of descriptors for a moment. A handshake is refused at the first failure.
 const FAILED_LOOKS: u32 = 2;
 
 /// Ends links whose devices may not stay, and those that are over. Returns once the agent has left
@@ -44,10 +44,10 @@ pub(crate) async fn watch(agent: &Agent) -> Failure {
         }
         agent.services.links.end_over();
         look(agent, &mut failed);
-        // What is damaged is no leaving: the next start says so.
+        // A damaged file does not mean that it has left: the next start reports it.
         absent = match (&begun, agent.state.enrollments().load()) {
             (_, Ok(Enrollment::Absent)) => absent + 1,
-            // It has left, and asks to come in again or has done so.
+            // It has left, and has enrolled again or is about to.
             (Some(begun), Ok(now)) if !is_same(begun, &now) => absent + 1,
             _ => 0,
         };
@@ -68,7 +68,7 @@ fn not_enrolled() -> Failure {
     Failure::new(Kind::NotEnrolled, "this agent has left its workspace")
 }
 
-/// Reads what the files say of each device that is connected or waits, and ends what may not stay.
+/// Reads the file of each device that is connected or has queued jobs, and ends what may not stay.
 fn look(agent: &Agent, failed: &mut HashMap<Id, u32>) {
     let connected = agent.services.links.bundles();
     let waiting = agent.services.jobs.waiting();

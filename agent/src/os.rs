@@ -1,4 +1,4 @@
-//! What the agent asks of the operating system, and the only place with `unsafe`.
+//! The agent's interface to the operating system, and the only place with `unsafe`.
 //!
 //! A run comes through here in this order:
 //!
@@ -12,12 +12,12 @@
 //! ```
 //!
 //! [`harden`] and [`limits`] are for the start of the agent itself; [`facts`] and [`clock`] say
-//! where and when it runs. Linux comes first. Other Unix systems compile, and do without what they
-//! do not have: process descriptors, the walk through `/proc`, close-on-exec for what was
-//! inherited.
+//! where and when it runs. Linux comes first. The agent also compiles on other Unix systems, and
+//! does without what they lack: process descriptors, the walk through `/proc`, close-on-exec for
+//! inherited descriptors.
 //!
-//! A session has a terminal besides: [`pty`]. Other processes of the agent are this program again
-//! ([`ourselves`]), and speak with it in [`packets`].
+//! A session also has a terminal: [`pty`]. Other processes of the agent are this program again
+//! ([`ourselves`]), and talk to it in [`packets`].
 //!
 //! Not here: the output of programs, and the ladder of signals that stops a run.
 

@@ -1,22 +1,22 @@
-//! How fast something may go: so many bytes in a second, and a tenth of a second's worth at once.
+//! A rate limit in bytes per second, with a burst of a tenth of a second's worth.
 //!
 //! Times are since any beginning, and come as arguments.
 
 use std::time::Duration;
 
-/// One way of bytes.
+/// The limiter of one direction.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pace {
-    /// When all that has gone by would have, at this rate.
+    /// When all bytes so far would have gone, at this rate.
     due: Duration,
 }
 
-/// So much may be used at once.
+/// How much may be used at once.
 const BURST: Duration = Duration::from_millis(100);
 
 impl Pace {
-    /// How many of `wanted` bytes may go now at so many in a second, at least one unless it is too
-    /// early.
+    /// How many of `wanted` bytes may go now at `rate` bytes per second; at least one, unless it is
+    /// too early.
     pub(crate) fn room(&self, rate: u64, wanted: usize, now: Duration) -> usize {
         let saved = (now + BURST).saturating_sub(self.due.max(now.saturating_sub(BURST)));
         if saved.is_zero() {
@@ -26,7 +26,7 @@ impl Pace {
         usize::try_from(bytes).unwrap_or(usize::MAX).clamp(1, wanted.max(1))
     }
 
-    /// So many bytes have gone.
+    /// Records that bytes have gone.
     pub(crate) fn went(&mut self, rate: u64, bytes: usize, now: Duration) {
         let micros = (bytes as u64).saturating_mul(1_000_000) / rate.max(1);
         self.due = self.due.max(now.saturating_sub(BURST)) + Duration::from_micros(micros);

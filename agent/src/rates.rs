@@ -1,8 +1,8 @@
-//! How often somebody may knock: token buckets.
+//! How often somebody may connect: token buckets.
 //!
 //! A handshake is charged to the relay's route until it completes, and then to the device. A route
-//! is the relay's word and is for fairness alone: it slows, and never bans. A stream is charged to
-//! its link, once it has authenticated.
+//! is what the relay claims, and serves fairness alone: it slows, and never bans. A stream is
+//! charged to its link, once it has authenticated.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -12,7 +12,7 @@ use farwire_protocol::header::Route;
 use farwire_protocol::id::Id;
 use tokio::time::Instant;
 
-/// So many a second, and so many at once.
+/// How many per second, and how many at once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rate {
     per_second: f64,
@@ -28,8 +28,8 @@ const DEVICE: Rate = Rate { per_second: 200.0, burst: 400.0 };
 /// Streams of one link.
 pub(crate) const OPENS: Rate = Rate { per_second: 2_000.0, burst: 4_000.0 };
 
-/// So many routes and devices are told apart. Then the fullest bucket goes: forgetting it forgives
-/// least.
+/// At most this many routes and devices are tracked. Then the fullest bucket goes: forgetting it
+/// forgives least.
 const KNOWN: usize = 4096;
 
 /// One token bucket, which begins full.
@@ -106,12 +106,12 @@ impl Default for Rates {
 }
 
 impl Rates {
-    /// Whether somebody who comes by this route may begin a handshake.
+    /// Whether a peer that comes by this route may begin a handshake.
     pub(crate) fn begin(&self, route: Route) -> bool {
         self.routes.with(route, Bucket::take)
     }
 
-    /// A handshake has proven a device: the route gets its token back, and the device pays. Gives
+    /// A handshake has proven a device: the route gets its token back, and the device pays. Returns
     /// whether it can.
     pub(crate) fn complete(&self, route: Route, device: Id) -> bool {
         self.routes.with(route, |bucket, _| bucket.give_back());

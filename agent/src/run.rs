@@ -20,17 +20,17 @@ use crate::enroll::{self, Outcome};
 use crate::files::spec::Spec;
 use crate::{lockout, status};
 
-/// How long the answer to a pending enrollment is waited for at once.
+/// How long one wait for the answer to a pending enrollment lasts.
 const PENDING: Duration = Duration::from_secs(3600);
 
-/// How long those may be told whose runs wait for their turn when the agent ends.
+/// How long to notify those whose runs are queued when the agent ends.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// How long saying goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// Runs until a signal comes. `config` may say that the relay is reached elsewhere than it was at
-/// the enrollment; `roots` are open for files.
+/// Runs until a signal comes. `config` may have other addresses of the relay than the enrollment;
+/// `roots` are open for files.
 pub(crate) async fn run(state: StateDir, config: Config, roots: Vec<Spec>) -> Result<(), Failure> {
     let _lock = state.run_lock()?;
     let no_signal = |error| Failure::new(Kind::Io, format!("no signals: {error}"));
@@ -47,7 +47,7 @@ pub(crate) async fn run(state: StateDir, config: Config, roots: Vec<Spec>) -> Re
     // Not being under systemd is no error.
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     stop.cancel();
-    // What does not hear it in time is cut by the end of the process.
+    // Whatever does not learn of it in time is cut when the process ends.
     timeout(GOODBYE, serving).await.unwrap_or(Ok(()))
 }
 
@@ -68,7 +68,7 @@ async fn serve(
     let path = state.path().to_path_buf();
     let agent = Arc::new(Agent::new(state, identity.open_transport()?, sessions, roots).await?);
     let (standing, mut stands) = watch::channel(Standing::Dialling);
-    // Ready to be enrolled, asked and stopped; the relay may take longer, or be down.
+    // Ready to be enrolled, used and stopped; the relay may take longer, or be down.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     let written = async {
         loop {
@@ -87,7 +87,7 @@ async fn serve(
         () = written => None,
     };
     if agent.services.jobs.retire() {
-        // Whoever waits for a turn is told, while there still are streams.
+        // Notify those who wait for a turn, while there still are streams.
         tokio::select! {
             () = &mut dialled => return left_for.map_or(Ok(()), Err),
             () = sleep(LAST_WORDS) => {}

@@ -12,9 +12,9 @@ const UNIT: &str = "farwire-agent.service";
 /// Whose service it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Whose {
-    /// The system's: it comes back after a reboot.
+    /// The system's: it starts again after a reboot.
     System,
-    /// One user's: it comes back when that user is there, or lingers.
+    /// One user's: it starts again when that user logs in, or lingers.
     User,
 }
 
@@ -54,8 +54,8 @@ impl Whose {
 
 /// The unit for this program and this state.
 ///
-/// Runs and terminals are meant to do what their user may do, so that the unit does not confine
-/// what they inherit; it takes from the agent what no program of a user needs. `KillMode=process`
+/// Runs and terminals are meant to do whatever their user may do, so the unit does not confine what
+/// they inherit; it takes from the agent only what no program of a user needs. `KillMode=process`
 /// leaves them alive when the agent is restarted.
 pub(crate) fn unit(whose: Whose, program: &Path, state: &Path) -> String {
     let quoted = |path: &Path| {
@@ -125,7 +125,7 @@ pub(crate) fn install(whose: Whose, state: &Path) -> Result<PathBuf, Failure> {
 /// Stops the service and removes its unit.
 pub(crate) fn uninstall(whose: Whose) -> Result<PathBuf, Failure> {
     let path = whose.directory()?.join(UNIT);
-    // A service that does not run, or was never enabled, is as good as stopped.
+    // A service that does not run, or was never enabled, counts as stopped.
     let _ = whose.systemctl(&["disable", "--now", UNIT]);
     match fs::remove_file(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -141,7 +141,7 @@ pub(crate) fn uninstall(whose: Whose) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
-/// What systemd says of the service, in one word.
+/// The state of the service according to systemd, in one word.
 pub(crate) fn status(whose: Whose) -> Result<String, Failure> {
     // `is-active` fails for everything but "active", and says the word all the same.
     let word = whose.systemctl(&["show", "--property=ActiveState", "--value", UNIT])?;

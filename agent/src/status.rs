@@ -1,4 +1,4 @@
-//! What `farwire-agent status` says: what is in the state, and what the running process wrote down.
+//! What `farwire-agent status` reports: the state directory, and what the running process recorded.
 
 use std::fs;
 use std::path::Path;
@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::dial::Standing;
 use crate::os::clock::unix_time;
 
-/// Where the running process writes how it stands.
+/// The file with the state of the running process's connection.
 const FILE: &str = "standing.json";
 
-/// What the running process writes down. Not a secret, and not to be relied upon.
+/// What the running process records. It is not secret, and must not be relied upon.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct StatusFile {
     pid: u32,
@@ -25,7 +25,7 @@ pub(crate) struct StatusFile {
     since: u64,
 }
 
-/// Writes down how the connection stands.
+/// Records the state of the connection.
 pub(crate) fn write(state: &Path, standing: &Standing) {
     let mut written = StatusFile {
         pid: std::process::id(),

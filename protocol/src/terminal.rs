@@ -215,7 +215,7 @@ impl Modes {
             }
             // Controls within a sequence are executed, and do not end it.
             (ParserState::Escape | ParserState::Intermediate | ParserState::Csi, 0..=0x1f) => {
-                draw(&[byte])
+                draw(&[byte]);
             }
             (ParserState::Escape, b'[') => self.goes_on(byte, ParserState::Csi),
             (ParserState::Escape, b']' | b'P' | b'X' | b'^' | b'_') => {

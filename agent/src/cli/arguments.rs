@@ -1,4 +1,4 @@
-//! What the command line takes: its commands and their arguments. Their comments are its help.
+//! The commands of the command line and their arguments. Their comments are its help.
 
 use std::path::PathBuf;
 
@@ -47,8 +47,8 @@ pub(super) enum AgentCommand {
     Service(ServiceCommand),
 }
 
-/// Processes that an agent starts by itself. It gives them an empty environment, so that they
-/// depend on nothing of it: neither on settings nor on where the state of an agent is by default.
+/// Processes that an agent starts by itself. They get an empty environment, so that they depend
+/// neither on settings nor on the default state directory.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(super) enum Helper {
     /// Hold programs for an agent, which starts this by itself
@@ -164,7 +164,7 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    /// Whose service is meant.
+    /// Whose service this is about.
     pub(super) fn whose(&self) -> Whose {
         if self.user { Whose::User } else { Whose::System }
     }

@@ -1,9 +1,9 @@
-//! What was done to files: a line for each question, in a file that only the agent writes.
+//! What was done to files: a line for each request, in a file that only the agent writes.
 //!
-//! A worker says what it did over a pipe of its own. It cannot say when, or of which root, and what
-//! was said once is out of its reach: whoever takes over a worker can lie from then on, and not
-//! about what was before. The format of a line is in `files/src/worker/audit.rs`. While lines wait
-//! for the disk the pipe fills, and the questions that would add to it wait.
+//! A worker reports what it did over a pipe of its own. The agent adds the time and the root, and
+//! earlier lines are out of the worker's reach: an attacker who takes over a worker can lie from
+//! then on, but not about the past. The format of a line is in `files/src/worker/audit.rs`. While
+//! lines wait for the disk the pipe fills up, and the requests that would add to it wait.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -25,13 +25,13 @@ use tokio::task::spawn_blocking;
 /// Lines of all roots, in the agent's directory.
 const FILE: &str = "files.audit";
 
-/// Those before them.
+/// The lines before them.
 const OLD: &str = "files.audit.old";
 
-/// A file of this many bytes is put aside, in place of the one before: 64 MiB.
+/// A file of this many bytes is put aside, in place of the previous one: 64 MiB.
 const FULL: u64 = 64 << 20;
 
-/// So much is read from a pipe at once: what fits into one.
+/// How much is read from a pipe at once: what fits into one.
 const PIECE: usize = 64 << 10;
 
 /// Lines that arrive within this time are written in one call.
@@ -57,10 +57,10 @@ impl Audit {
         Self(Arc::new(Mutex::new(log)))
     }
 
-    /// A pipe for the lines of a root. They are written until all who could say any are gone.
+    /// A pipe for the lines of a root. They are written until all writers are gone.
     ///
-    /// By a thread of its own: the runtime would be woken for every line, in the middle of what it
-    /// has to do for the same question.
+    /// A thread of its own writes them: the runtime would be woken for every line, in the middle of
+    /// its work for the same request.
     pub(super) fn pipe(&self, root: &str) -> io::Result<OwnedFd> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
         let (audit, mut lines) = (self.clone(), Lines::of(root));
@@ -78,7 +78,7 @@ impl Audit {
         Ok(write)
     }
 
-    /// Writes down that somebody was not let in, so that no worker knows of it.
+    /// Records that somebody was not let in, which no worker knows of.
     pub(super) async fn record_refusal(&self, enter: &Enter, who: &str, failure: &Failure) {
         let line = AuditLine {
             who,
@@ -89,7 +89,7 @@ impl Audit {
         };
         let root = enter.root.as_deref().filter(|root| is_root_name(root)).unwrap_or_default();
         let (audit, lines) = (self.clone(), Lines::of(root).take(line.text().as_bytes()));
-        // A disk that is full has been told of.
+        // A full disk has been reported.
         let _ = spawn_blocking(move || audit.write(&lines)).await;
     }
 
@@ -101,7 +101,7 @@ impl Audit {
 }
 
 impl AuditLog {
-    /// A disk that is full loses lines, and all else goes on.
+    /// A full disk loses lines, and all else goes on.
     fn write(&mut self, lines: &[u8]) {
         let was_well = !self.torn;
         if let Err(error) = self.try_write(lines, FULL) {
@@ -141,7 +141,7 @@ impl AuditLog {
     }
 }
 
-/// Makes lines of the file of what comes from one worker, whatever that is.
+/// Turns whatever one worker sends into lines of the file.
 #[derive(Debug)]
 struct Lines {
     root: String,
@@ -154,11 +154,11 @@ impl Lines {
         Self { root: root.to_owned(), part: Vec::new() }
     }
 
-    /// The lines that are whole with these bytes.
+    /// Returns the lines that these bytes complete.
     fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut whole = Vec::new();
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
-            // One byte more says that it is too long.
+            // One byte more shows that it is too long.
             let room = (LONGEST + 1).saturating_sub(self.part.len());
             let line = piece.strip_suffix(b"\n");
             let piece = line.unwrap_or(piece);
@@ -170,7 +170,7 @@ impl Lines {
         whole
     }
 
-    /// Adds the line that is whole.
+    /// Adds the line that is complete.
     fn add(&mut self, whole: &mut Vec<u8>) {
         const NONE: &[u8] =
             br#"{"who":"","verb":"unreadable","paths":[],"result":"protocol_violation"}"#;
@@ -184,7 +184,7 @@ impl Lines {
     }
 }
 
-/// Whether a line says what a worker may say, and nothing twice.
+/// Whether a line has only the fields that a worker may set, and none twice.
 fn is_line(bytes: &[u8]) -> bool {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]

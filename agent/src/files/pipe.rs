@@ -12,8 +12,7 @@ use tokio::io::unix::AsyncFd;
 use super::waits::{Received, Waits};
 use crate::os::watch::watch;
 
-/// A socket to a worker. It is closed when it is dropped, and the worker gives up what it was
-/// doing.
+/// A socket to a worker. Dropping it closes it, and the worker gives up what it was doing.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     socket: AsyncFd<Arc<OwnedFd>>,
@@ -21,19 +20,19 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    /// To a worker of whose root `waits` are.
+    /// A socket to the worker of a root with these `waits`.
     pub(crate) fn new(socket: OwnedFd, waits: Waits) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, true)?;
         let socket = watch(Arc::new(socket), Interest::READABLE | Interest::WRITABLE)?;
         Ok(Self { socket, waits })
     }
 
-    /// Where what its files need is waited for.
+    /// The threads that wait for its files.
     pub(crate) fn waits(&self) -> &Waits {
         &self.waits
     }
 
-    /// What came with a packet, in the same order.
+    /// The descriptors that came with a packet, in the same order.
     pub(crate) fn hold(&self, descriptors: Vec<OwnedFd>) -> impl Iterator<Item = Received> + use<> {
         let waits = &self.waits;
         let held: Vec<_> =
@@ -54,8 +53,8 @@ impl Pipe {
         packet::receive_with(self.socket.get_ref().as_fd(), buffer, RecvFlags::DONTWAIT)
     }
 
-    /// Asks nothing more, and waits until the worker has let go: what it has begun is done by then,
-    /// and what it has not begun will not be.
+    /// Sends no more requests, and waits until the worker has let go: what it has begun is done by
+    /// then, and what it has not begun will not be.
     pub(crate) async fn let_go(self) {
         let _ = rustix::net::shutdown(self.socket.get_ref().as_fd(), Shutdown::Write);
         let mut buffer = vec![0; packet::PACKET];

@@ -1,7 +1,7 @@
-//! Directories that are not opened without being asked twice, and what is kept even then.
+//! Directories that are not opened without confirmation, and what is protected even then.
 //!
-//! Who may write to a directory that other programs trust may do what they may: start-up files,
-//! keys, units and programs. That is more than files, so that it needs a flag of its own.
+//! Whoever may write to a directory that other programs trust may do what they may: start-up files,
+//! keys, units and programs. That is more than access to files, so it needs a flag of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,7 +12,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-/// Nothing in these is opened: the system lives there, or what it starts and believes.
+/// Nothing in these is opened: they hold the system, or what it starts and trusts.
 const WITHIN: &[&str] = &[
     "/bin",
     "/boot",
@@ -65,18 +65,18 @@ const WITHIN: &[&str] = &[
     "/var/lib/rancher",
 ];
 
-/// These are not opened themselves; what is in them may be.
+/// These are not opened themselves; directories in them may be.
 const ITSELF: &[&str] =
     &["/", "/home", "/opt", "/root", "/var", "/var/cache", "/var/lib", "/var/spool"];
 
-/// Whoever is in here is at home, also who is in no list of users that we can read.
+/// Every directory in here is a home, even of users that are in no list that we can read.
 const HOMES: &str = "/home";
 
-/// So many homes in one directory are kept one by one. Where there are more, whatever is in it
-/// counts as one: the patterns of them all would not fit what a worker is told.
+/// Up to this many homes in one directory are protected one by one. If there are more, everything
+/// in it counts as a home: the patterns of them all would not fit a worker's first message.
 const ONE_BY_ONE: usize = 4;
 
-/// What in a home directory makes its owner do things.
+/// The files in a home directory that make programs of its owner do things.
 const TRUSTED: &[&str] = &[
     ".ssh",
     ".gnupg",
@@ -177,21 +177,21 @@ const TRUSTED: &[&str] = &[
     ".cargo/config.toml",
 ];
 
-/// What is kept in a root, as patterns from it.
+/// What is protected in a root, as patterns relative to it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Kept {
-    /// May be read, and not changed.
+    /// May be read, but not changed.
     pub(super) unchanged: Vec<String>,
-    /// Is as if it were not there.
+    /// Is treated as if it did not exist.
     pub(super) unseen: Vec<String>,
 }
 
-/// Opens a root, unless much depends on it and that is not allowed; gives what is kept in it. What
-/// is decided about is the directory that was opened, wherever its path leads by then.
+/// Opens a root, unless it is sensitive and that is not allowed. Returns it with what is protected
+/// in it. The decision is about the directory that was opened, wherever its path leads by then.
 ///
 /// # Errors
 ///
-/// `no_such_file` where it is not there, `configuration` where it is refused.
+/// `no_such_file` if it does not exist, `configuration` if it is refused.
 pub(super) fn open(dir: &Path, own: &[PathBuf], allowed: bool) -> Result<(OwnedFd, Kept), Failure> {
     let refused = |why: &dyn std::fmt::Display| {
         Failure::new(Kind::Configuration, format!("the root {} {why}", dir.display()))
@@ -212,7 +212,7 @@ pub(super) fn open(dir: &Path, own: &[PathBuf], allowed: bool) -> Result<(OwnedF
 }
 
 fn decide(real: &Path, own: &[PathBuf], homes: &[PathBuf], allowed: bool) -> Result<Kept, Failure> {
-    // Who is at home there may be known to a directory service alone.
+    // The owners of homes there may be known only to a directory service.
     let at_home = real.ancestors().find(|above| above.parent() == Some(Path::new(HOMES)));
     let all = || homes.iter().map(PathBuf::as_path).chain(at_home);
     let why = if let Some(within) = WITHIN.iter().find(|within| real.starts_with(within)) {
@@ -274,13 +274,13 @@ fn trusted(home: &Path) -> impl Iterator<Item = PathBuf> {
     TRUSTED.iter().map(|name| home.join(name))
 }
 
-/// A path as a pattern that fits it and nothing else.
+/// A path as a pattern that matches it and nothing else.
 fn globset_escape(path: &str) -> String {
     let special = |c: char| matches!(c, '*' | '?' | '[' | ']' | '{' | '}' | '!' | '\\');
     path.chars().map(|c| if special(c) { format!("[{c}]") } else { c.to_string() }).collect()
 }
 
-/// Where people are at home on this machine.
+/// The home directories of people on this machine.
 fn homes() -> Vec<PathBuf> {
     let text = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let mut homes: Vec<PathBuf> = text
@@ -289,7 +289,7 @@ fn homes() -> Vec<PathBuf> {
             let mut fields = line.split(':');
             let uid: u32 = fields.nth(2)?.parse().ok()?;
             let home = fields.nth(2)?;
-            // Accounts of the system are at home in places that are not theirs.
+            // System accounts have homes that do not belong to them.
             (home.starts_with('/')
                 && home != "/"
                 && (uid == 0 || uid >= 1000)
@@ -303,8 +303,8 @@ fn homes() -> Vec<PathBuf> {
     homes
 }
 
-/// Where something is, without links on the way: roots are compared with it. Of what is not there
-/// yet, the directories above it are.
+/// The path of something without links, to compare roots with. If it does not exist yet, the
+/// directories above it are resolved.
 fn placed(path: PathBuf) -> PathBuf {
     let found = path.ancestors().find_map(|above| Some((above, fs::canonicalize(above).ok()?)));
     let Some((above, real)) = found else { return path };
@@ -401,7 +401,7 @@ mod tests {
         let (real, link) = (place.join("real"), place.join("link"));
         fs::create_dir(&real).unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
-        // It has not been made yet.
+        // It has not been created yet.
         let own = [link.join("state/farwire")];
         let failure = open(&real, &own, false).unwrap_err();
         assert!(failure.message.ends_with("holds files of this agent"), "{failure}");

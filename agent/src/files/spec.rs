@@ -1,4 +1,4 @@
-//! What the owner says of a root: on the command line, and in the state directory once it is to
+//! The owner's settings for a root: on the command line, and in the state directory once it is to
 //! stay.
 
 use std::fs;
@@ -12,30 +12,30 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{ROOT_NAME_LIMIT, is_root_name};
 use serde::{Deserialize, Serialize};
 
-/// Where roots are written down that stay.
+/// The file with the roots that stay.
 const FILE_NAME: &str = "roots.toml";
 
-/// So many roots at most: each has a process.
+/// At most this many roots: each has a process.
 const ROOTS: usize = 32;
 
-/// So many bytes of patterns has a root at most: who enters it is told them, in one message.
+/// A root has at most this many bytes of patterns: whoever enters it gets them in one message.
 const PATTERNS: usize = 8 << 10;
 
 /// One root.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Spec {
-    /// What it is called.
+    /// Its name.
     pub(crate) name: String,
-    /// Where it is.
+    /// Its directory.
     pub(crate) dir: PathBuf,
     /// Whether anything in it may be changed.
     #[serde(default)]
     pub(crate) writable: bool,
-    /// What of it is as if it were not there.
+    /// What in it is treated as if it did not exist.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) exclude: Vec<String>,
-    /// Links are not followed at all.
+    /// Symbolic links are not followed at all.
     #[serde(default)]
     pub(crate) refuse_symlinks: bool,
     /// What is mounted beneath it is not part of it.
@@ -44,16 +44,16 @@ pub(crate) struct Spec {
     /// Files with several names are written to.
     #[serde(default)]
     pub(crate) allow_hardlinked_writes: bool,
-    /// It may be a directory that much depends on.
+    /// It may be a sensitive directory.
     #[serde(default)]
     pub(crate) allow_sensitive: bool,
     /// The largest file that is written, in bytes.
     #[serde(default = "largest")]
     pub(crate) largest: u64,
-    /// So many bytes of the disk stay free.
+    /// How many bytes of the disk stay free.
     #[serde(default)]
     pub(crate) keep_free: u64,
-    /// So many bytes of what was changed are kept, so that it can be undone.
+    /// How many bytes of what was changed are kept for undo.
     #[serde(default = "undo")]
     pub(crate) undo: u64,
 }
@@ -98,7 +98,7 @@ pub(crate) struct Options {
     /// How much of the disk to leave free, such as 1G
     #[arg(long = "fs-keep-free", value_name = "SIZE", value_parser = size, requires = "roots")]
     keep_free: Option<u64>,
-    /// How much of what was changed to keep, so that it can be undone; 0 for nothing [default: 512M]
+    /// How much of what was changed to keep for undo; 0 for nothing [default: 512M]
     #[arg(long = "fs-undo", value_name = "SIZE", value_parser = size, requires = "roots")]
     undo: Option<u64>,
 }
@@ -110,7 +110,7 @@ enum Symlinks {
     Refuse,
 }
 
-/// A number of bytes, with K, M, G or T behind it.
+/// A number of bytes, with the suffix K, M, G or T.
 fn size(text: &str) -> Result<u64, String> {
     let wrong = || "not a size such as 500M".to_owned();
     let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
@@ -130,7 +130,7 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 impl Options {
-    /// The roots that they name.
+    /// The roots that the options name.
     pub(crate) fn specs(&self) -> Result<Vec<Spec>, Failure> {
         self.roots.iter().map(|text| self.spec(text)).collect()
     }
@@ -150,7 +150,7 @@ impl Options {
         if dir.is_empty() {
             return Err(invalid("it names no directory"));
         }
-        // Taken as a plain name it would hide nothing, where its owner believes that it does.
+        // As a plain name it would hide nothing, although its owner believes that it does.
         if let Some(pattern) = self.exclude.iter().find(|pattern| pattern.starts_with('!')) {
             let text = format!("--fs-exclude {pattern}: a pattern cannot negate another one");
             return Err(Failure::new(Kind::InvalidArgument, text).with_hint(
@@ -180,7 +180,7 @@ impl Options {
     }
 }
 
-/// The name of a directory, in the letters that a root's name may have.
+/// The name of a directory, in the characters that a root's name may have.
 fn named_for(dir: &Path) -> Option<String> {
     let name = dir.file_name()?.to_string_lossy().to_ascii_lowercase();
     let may = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '-' | '_' | '.');
@@ -219,7 +219,7 @@ struct RootsFile {
     root: Vec<Spec>,
 }
 
-/// The roots that are written down.
+/// Reads the recorded roots.
 pub(crate) fn read(state: &Path) -> Result<Vec<Spec>, Failure> {
     let path = state.join(FILE_NAME);
     let bad = |why: &dyn std::fmt::Display| {
@@ -236,7 +236,7 @@ pub(crate) fn read(state: &Path) -> Result<Vec<Spec>, Failure> {
     Ok(written.root)
 }
 
-/// Writes roots down.
+/// Records roots.
 pub(crate) fn write(state: &Path, roots: &[Spec]) -> Result<(), Failure> {
     let path = state.join(FILE_NAME);
     let failed = |error: &dyn std::fmt::Display| {
@@ -256,8 +256,7 @@ pub(crate) fn write(state: &Path, roots: &[Spec]) -> Result<(), Failure> {
     put().map_err(|error| failed(&error))
 }
 
-/// Those that are written down with these besides; a later one of the same name takes the place of
-/// an earlier one.
+/// The recorded roots with more added; a later one replaces an earlier one of the same name.
 pub(crate) fn together(written: Vec<Spec>, more: Vec<Spec>) -> Result<Vec<Spec>, Failure> {
     let mut all = written;
     for (at, spec) in more.iter().enumerate() {

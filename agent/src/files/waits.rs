@@ -1,9 +1,8 @@
-//! What a file system may never finish: each root has a few threads for it, and so have lookups of
-//! users.
+//! Calls that a file system may never finish: each root has a few threads for them, and so have
+//! lookups of users.
 //!
-//! A file system whose server is gone keeps whoever touches it. That must be no thread of ours that
-//! others need, and no more of the pool, in which jobs and terminals have theirs, than one root is
-//! worth.
+//! A file system whose server is gone blocks every thread that touches it. That must not be a
+//! thread that others need, nor may one root take too much of the pool that jobs and terminals use.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -12,7 +11,8 @@ use farwire_protocol::failure::{Failure, Kind};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-/// So many threads of one root, or of lookups, wait at once. Who wants more waits for one of them.
+/// At most this many threads of one root, or of lookups, block at once. Further calls wait for one
+/// of them.
 const THREADS: usize = 16;
 
 /// The threads of one root. Clones share them.
@@ -24,7 +24,7 @@ impl Waits {
         Self(Arc::new(Semaphore::new(THREADS)))
     }
 
-    /// Does something that may have to wait. Whoever drops this does not stop it.
+    /// Does something that may block. Dropping this does not stop it.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -40,8 +40,7 @@ impl Waits {
     }
 }
 
-/// A descriptor that a worker sent. Closing it may take as long as anything else, so that one of
-/// these threads does it.
+/// A descriptor that a worker sent. Closing it may block, so one of these threads does it.
 #[derive(Debug)]
 pub(crate) struct Received {
     file: Option<OwnedFd>,
@@ -62,7 +61,7 @@ impl Received {
 impl Drop for Received {
     fn drop(&mut self) {
         let (file, waits) = (self.file.take(), self.waits.clone());
-        // Without a runtime nobody else is kept waiting.
+        // Without a runtime this blocks nobody else.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move { waits.run(move || drop(file)).await });
         }

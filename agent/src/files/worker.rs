@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A worker that ended sooner than this is not started again at once.
 const SHORT: Duration = Duration::from_secs(10);
 
-/// After so many short lives the wait between them is longest: 100 ms, doubled each time.
+/// After this many short lives the wait no longer grows: it is 100 ms, doubled each time.
 const DOUBLINGS: u32 = 4;
 
 /// One root.
@@ -63,12 +63,12 @@ struct WorkerState {
 struct Running {
     channel: Channel,
     gone: AtomicBool,
-    /// Collects the process when it has ended.
+    /// Reaps the process when it has ended.
     _leader: Leader,
 }
 
 impl Worker {
-    /// For a root, of an agent whose own directory is `home`.
+    /// The worker of a root. The agent's own directory is `home`.
     pub(super) fn new(spec: Spec, home: PathBuf, audit: Audit) -> Self {
         let (confined, state) = Default::default();
         Self { spec, home, confined, waits: Waits::new(), audit, state }
@@ -82,7 +82,7 @@ impl Worker {
         self.confined.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What others are told of it.
+    /// Its description for others.
     pub(super) fn root(&self) -> Root {
         Root {
             name: self.spec.name.clone(),
@@ -95,8 +95,8 @@ impl Worker {
         }
     }
 
-    /// Opens the root, and gives what is kept in it. Whatever it was at the start of the agent, it
-    /// may be another directory now: each worker has one that was looked at.
+    /// Opens the root, and returns what is protected in it. It may be another directory by now than
+    /// at the start of the agent, so it is checked for each worker.
     async fn open(&self) -> Result<(OwnedFd, Kept), Failure> {
         let (spec, home) = (self.spec.clone(), self.home.clone());
         let open =
@@ -112,12 +112,12 @@ impl Worker {
         self.open().await.map(drop)
     }
 
-    /// Makes sure that the process is there.
+    /// Makes sure that the process runs.
     pub(super) async fn ready(&self) -> Result<(), Failure> {
         self.running().await.map(drop)
     }
 
-    /// A way to the process for one stream.
+    /// A pipe to the process for one stream.
     pub(super) async fn enter(&self, enter: &Enter, who: &Principal) -> Result<Pipe, Failure> {
         let running = self.running().await?;
         let (ours, theirs) = pair().map_err(|error| exhausted(&error))?;
@@ -131,7 +131,7 @@ impl Worker {
         Pipe::new(ours, self.waits.clone()).map_err(|error| exhausted(&error))
     }
 
-    /// The process: started, or started again.
+    /// The process, started if necessary.
     async fn running(&self) -> Result<Arc<Running>, Failure> {
         let mut state = self.state.lock().await;
         if let Some(running) = state.running.take().filter(|one| !one.gone.load(Ordering::Relaxed))
@@ -218,7 +218,7 @@ impl Worker {
             .ok()
     }
 
-    /// Where the worker says what it did. Without it there are no lines, and all else works.
+    /// Where the worker reports what it did. Without it there are no lines, and all else works.
     fn audit(&self) -> Option<OwnedFd> {
         let pipe = self.audit.pipe(&self.spec.name);
         pipe.inspect_err(|error| tracing::warn!(%error, "changes to files are not logged")).ok()
@@ -242,7 +242,7 @@ impl Worker {
     }
 }
 
-/// What a worker is told first, as one packet.
+/// The first order for a worker, as one packet.
 fn encode(order: &Order, name: &str) -> Result<Vec<u8>, Failure> {
     let bytes = cbor::encode(order);
     if bytes.len() <= PACKET {
@@ -255,7 +255,7 @@ fn encode(order: &Order, name: &str) -> Result<Vec<u8>, Failure> {
     Err(Failure::new(Kind::TooLarge, text).with_hint("open directories in it, one by one"))
 }
 
-/// Closes what a worker sent although it has nothing to send.
+/// Closes descriptors that a worker sent although it should send none.
 fn put_away(descriptors: Vec<OwnedFd>, waits: &Waits) {
     descriptors.into_iter().for_each(|one| drop(Received::new(one, waits.clone())));
 }

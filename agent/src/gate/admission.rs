@@ -1,14 +1,13 @@
-//! Who may be here: one decision, which a handshake asks for and a live link asks for again and
-//! again.
+//! Who may be here: one decision, made at the handshake and repeated for as long as a link lives.
 //!
-//! What cannot be read lets nobody in. Who looks again and again is `lockout.rs`.
+//! Files that cannot be read admit nobody. `lockout.rs` repeats the decision.
 
 use farwire_keystore::Device;
 use farwire_protocol::bundle::SignedBundle;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Kind as IdKind;
 
-/// Whether who holds `bundle` may be here, given what the agent's files say of that device.
+/// Whether the holder of `bundle` may be here, according to the agent's files about that device.
 pub(crate) fn admit(
     known: Result<Option<Device>, Failure>,
     bundle: &SignedBundle,
@@ -23,7 +22,7 @@ pub(crate) fn admit(
     Ok(device)
 }
 
-/// What a stream is told that ends because its device may not stay.
+/// The failure of a stream that ends because its device may not stay.
 pub(crate) fn locked_out(why: &Failure) -> Failure {
     let message = match why.kind {
         Kind::NotAuthorized => "this device was locked out of the server".to_owned(),

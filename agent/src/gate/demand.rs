@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::principal::Principal;
 
-/// What a stream or a question on it asks for, before it is carried out.
+/// What a stream or a request on it asks for, before it is carried out.
 #[derive(Debug)]
 pub(crate) enum Demand<'a> {
     /// To be here.
@@ -17,21 +17,21 @@ pub(crate) enum Demand<'a> {
     OpenSession,
     /// To enter a root. What may be done beneath it is in its rules, which its worker has.
     EnterRoot,
-    /// To know of a job and use it: read what it says, attach to it, and type and steer where
-    /// nobody else does.
+    /// To know of a job and use it: read its output, attach to it, and type and steer where nobody
+    /// else does.
     Use(JobFacts<'a>),
     /// To end or signal a job by its id, as any client of a surface. Somebody may have the right to
-    /// type into it, for so long.
+    /// type into it, since that time.
     Stop(JobFacts<'a>, Option<&'a (Principal, Duration)>),
-    /// To say whether anybody may type into a session.
+    /// To change whether anybody may type into a session.
     SetReadOnly(JobFacts<'a>),
 }
 
-/// What is to be known of a job.
+/// What a decision needs to know of a job.
 #[derive(Clone, Debug)]
 pub(crate) struct JobFacts<'a> {
     /// Who started it.
     pub(crate) opener: &'a Principal,
-    /// For whom it is filed, if it is a session.
+    /// Its owner label, if it is a session.
     pub(crate) filed_for: Option<String>,
 }

@@ -1,8 +1,8 @@
 //! Who asks.
 //!
-//! The device and the surface are what the link has proven, but for those to whom somebody hands
-//! over. All else is for people, or is what the client says of itself: it tells the clients of one
-//! surface apart, and gets nobody past another surface.
+//! The device and the surface are what the link has proven, except for an heir that somebody names.
+//! All else is for people, or is the client's own claim: it tells the clients of one surface apart,
+//! and gives no rights over another surface.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -16,8 +16,8 @@ use minicbor::{Decode, Encode};
 
 /// A device, the surface through which it acts, and which client that is.
 ///
-/// Two are the same if their devices, their surfaces and their clients are. The name changes when
-/// the device is added anew under another one, and decides nothing.
+/// Two are equal if their devices, their surfaces and their clients are. The name, which may change
+/// when the device is added again, does not count.
 #[derive(Clone, Debug)]
 pub(crate) struct Principal {
     pub(crate) device: Id,
@@ -26,7 +26,7 @@ pub(crate) struct Principal {
     pub(crate) name: Arc<str>,
     /// What the client calls itself.
     pub(crate) client: Option<Arc<str>>,
-    /// For whom the client acts, as it says.
+    /// For whom the client claims to act.
     pub(crate) on_behalf: Option<Arc<str>>,
 }
 
@@ -87,7 +87,7 @@ impl Principal {
         self.device == other.device && self.surface == other.surface
     }
 
-    /// Whether it is a person, and no agent.
+    /// Whether it is a person, not an agent.
     pub(crate) fn is_user(&self) -> bool {
         self.surface == Surface::Human
     }
@@ -111,7 +111,7 @@ impl Principal {
     }
 }
 
-/// Whether a label can be one: a few printable characters.
+/// Checks that a label is valid: a few printable characters.
 pub(crate) fn check_label(what: &str, label: &str) -> Result<(), Failure> {
     if label.len() > LABEL_LIMIT || label.chars().any(char::is_control) {
         let text = format!("{what} has at most {LABEL_LIMIT} bytes, and no control characters");
@@ -120,7 +120,7 @@ pub(crate) fn check_label(what: &str, label: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A device and its surface, as they are written down.
+/// A device and its surface, as recorded.
 #[derive(Clone, Debug, Decode, Encode)]
 #[cbor(map)]
 pub(crate) struct PrincipalNote {

@@ -11,16 +11,16 @@ use super::principal::Principal;
 pub(crate) enum Denied {
     /// The device was locked out.
     LockedOut(Failure),
-    /// It is for others, and they are not told that it is there.
+    /// It belongs to others, and the asker must not learn that it exists.
     Unseen,
-    /// Somebody who acts through another surface has the right to type, for so long.
+    /// Somebody who acts through another surface has had the right to type for this long.
     Held(Principal, Duration),
-    /// That is for users and for whoever opened the session.
+    /// Only users and whoever opened the session may do that.
     NotOpener,
 }
 
 impl Denied {
-    /// As whoever asked is told.
+    /// The failure that the asker gets.
     pub(crate) fn failure(self) -> Failure {
         match self {
             Self::LockedOut(failure) => failure,

@@ -2,8 +2,8 @@
 
 use farwire_protocol::failure::Failure;
 
-/// What a device may do on this server now. Whoever is let in may do everything; grants will say
-/// less.
+/// What a device may do on this server now. An admitted device may do everything; grants will
+/// restrict that.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Rights {
     #[default]

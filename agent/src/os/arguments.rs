@@ -4,10 +4,10 @@
 
 use zeroize::Zeroize as _;
 
-/// Overwrites a secret wherever it stands in this process's command line. What has been read of it
-/// before stays read. Returns whether it is not there any more.
+/// Overwrites a secret wherever it stands in this process's command line. It may have been read
+/// before. Returns whether it is gone.
 ///
-/// To be called once, before there are other threads.
+/// Call it once, before there are other threads.
 #[cfg(target_os = "linux")]
 pub(crate) fn hide(secret: &str) -> bool {
     let Some(place) = place() else { return false };

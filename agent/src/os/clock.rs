@@ -1,17 +1,17 @@
-//! Clocks. The time since boot, which goes on while the machine sleeps and never steps, is what
-//! ages and deadlines are measured by that must survive a suspend.
+//! Clocks. Ages and deadlines that must survive a suspend are measured by the time since boot,
+//! which goes on while the machine sleeps and never steps.
 
 use core::time::Duration;
 use std::sync::OnceLock;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// How long the machine has been up, with the time that it slept.
+/// How long the machine has been up, including the time that it slept.
 pub(crate) fn boottime() -> Duration {
     now(CLOCK)
 }
 
-/// For how long this thread has had a processor.
+/// The processor time of this thread.
 pub(crate) fn worked() -> Duration {
     now(ClockId::ThreadCPUTime)
 }
@@ -35,7 +35,7 @@ pub(crate) fn unix_millis() -> u64 {
     u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Which start of the machine this is; empty where that cannot be learnt.
+/// The id of the current boot; empty if it cannot be read.
 pub(crate) fn boot_id() -> String {
     static ID: OnceLock<String> = OnceLock::new();
     let read = || {
@@ -48,7 +48,7 @@ pub(crate) fn boot_id() -> String {
 #[cfg(target_os = "linux")]
 const CLOCK: ClockId = ClockId::Boottime;
 
-/// The nearest that other systems have.
+/// The closest that other systems have.
 #[cfg(not(target_os = "linux"))]
 const CLOCK: ClockId = ClockId::Monotonic;
 

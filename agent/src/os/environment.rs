@@ -1,12 +1,12 @@
-//! The environment of a run: complete, and nothing of the agent's own in it but what is listed.
+//! The environment of a run: complete, and with nothing of the agent's own but what is listed.
 //!
 //! From below upwards, a later one replacing an earlier one:
 //!
 //! 1. of the agent's own: `LANG`, `LC_*`, `TZ`;
 //! 2. the user: `HOME`, `USER`, `LOGNAME`, `SHELL`, and a `PATH` of the system's directories,
 //!    before them `~/.local/bin` for a login;
-//! 3. where there is no terminal, nobody is there to look or to answer: `TERM=dumb`, `NO_COLOR`, no
-//!    pagers, no questions;
+//! 3. without a terminal nobody is there to look or to answer: `TERM=dumb`, `NO_COLOR`, no pagers,
+//!    no questions;
 //! 4. the variables of the request;
 //! 5. [`MARK`], by which a process is known as part of this run even after it has left the group.
 //!
@@ -30,10 +30,10 @@ pub(crate) type Variable = (OsString, OsString);
 /// The variable that every process of a run inherits, with the run's mark as its value.
 pub(crate) const MARK: &str = "FARWIRE_RUN";
 
-/// Where programs are looked for when nobody says otherwise.
+/// Where programs are searched by default.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Whose environment it is, and how it was asked for.
+/// Whose environment it is, and how it was requested.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RunContext<'a> {
     /// Who runs.
@@ -96,7 +96,7 @@ pub(crate) fn check_size(argv: &[OsString], requested: &[Variable]) -> Result<()
     ))
 }
 
-/// Whether a variable of the agent's own goes through to programs: language and time zone do.
+/// Whether a variable of the agent's own is passed on to programs: language and time zone are.
 fn passes(name: &OsStr) -> bool {
     let name = name.as_bytes();
     name == b"LANG" || name == b"TZ" || (name.starts_with(b"LC_") && is_name(name))
@@ -116,16 +116,16 @@ fn check(name: &OsStr, value: &OsStr) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What every shell can take as a name: `[A-Za-z_][A-Za-z0-9_]*`.
+/// A name that every shell accepts: `[A-Za-z_][A-Za-z0-9_]*`.
 fn is_name(name: &[u8]) -> bool {
     name.first().is_some_and(|first| !first.is_ascii_digit())
         && name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
 }
 
-/// Where programs of this user are looked for.
+/// Where programs of this user are searched.
 fn search_path(user: &User, login: bool) -> OsString {
     let home = user.home.as_os_str();
-    // A colon in it would make two directories of one.
+    // A colon in it would split it into two directories.
     if !login || !user.home.is_absolute() || home.as_bytes().contains(&b':') {
         return PATH.into();
     }

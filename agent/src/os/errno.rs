@@ -1,5 +1,4 @@
-//! Error numbers of the kernel in words: a phrase for people, and the name for everybody who
-//! searches for it.
+//! Error numbers of the kernel in words: a phrase for people, and the name to search for.
 
 use rustix::io::Errno;
 
@@ -21,7 +20,7 @@ pub(crate) fn name(errno: Errno) -> String {
     }
 }
 
-/// Lists the numbers that starting, waiting and signalling can bring.
+/// Lists the errors that starting, waiting and signalling can return.
 macro_rules! table {
     ($( $name:ident $phrase:literal; )*) => {
         const TABLE: &[(i32, &str, &str)] = &[$( (libc::$name, stringify!($name), $phrase), )*];

@@ -1,11 +1,11 @@
-//! What this machine is: for people and for models.
+//! Facts about this machine, for people and for models.
 
 use rustix::system::uname;
 
 /// What does not change while the machine is up.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Facts {
-    /// The name that the machine has for itself.
+    /// The machine's own host name.
     pub(crate) hostname: String,
     /// The system's name and version as it calls itself: "Debian GNU/Linux 12 (bookworm)".
     pub(crate) system: String,
@@ -26,7 +26,7 @@ impl Facts {
     }
 }
 
-/// The name of the system from where distributions write it.
+/// The name of the system, from the file in which distributions put it.
 fn release() -> Option<String> {
     let text = head("/etc/os-release").or_else(|| head("/usr/lib/os-release"))?;
     pretty_name(&text)

@@ -2,22 +2,22 @@
 //!
 //! # Whom a signal can hit
 //!
-//! A process group is called by the number of its leader, and numbers are used again. What keeps a
-//! signal from a stranger:
+//! A process group is named by the number of its leader, and numbers are reused. What keeps a
+//! signal from hitting an unrelated process:
 //!
-//! 1. As long as the leader has not been collected, the kernel gives its number to nobody. A zombie
-//!    is enough, and `wait.rs` keeps one until it is told to let go.
+//! 1. As long as the leader has not been reaped, the kernel reuses its number for nobody. A zombie
+//!    is enough, and `wait.rs` keeps one until it is reaped.
 //! 2. Linux 6.9 and later signal the group *of a process descriptor*. That means this group and no
-//!    other for as long as the descriptor is open, also after the leader was collected and while
-//!    children in the background live on.
-//! 3. On older kernels, and other systems, a group whose leader was collected is not signalled at
-//!    all: the answer is `already_ended`. Whoever still wants to kill what is in the background
-//!    does so before collecting. Looking into `/proc` first would not help: a stranger's group that
-//!    has taken over the number looks the same.
+//!    other for as long as the descriptor is open, even after the leader was reaped, while
+//!    background children live on.
+//! 3. On older kernels, and other systems, a group whose leader was reaped is not signalled at all:
+//!    the answer is `already_ended`. To kill what is in the background, do so before reaping.
+//!    Looking into `/proc` first would not help: an unrelated group with the same number looks the
+//!    same.
 //!
 //! A number of 1 or less would mean everybody, or our own group, and is never passed on.
 //!
-//! What left the group is not signalled, only counted: see [`census`].
+//! Processes that left the group are not signalled, only counted: see [`census`].
 
 #![expect(
     unsafe_code,
@@ -35,8 +35,8 @@ pub(crate) mod census;
 impl Leader {
     /// Sends a signal to every process of the group, the leader included if it still runs.
     ///
-    /// `already_ended` where nothing is left to signal. Right after the leader's end the kernel
-    /// counts the zombie as a member, so that a signal for nobody else is a success.
+    /// `already_ended` if nothing is left to signal. Right after the leader's end the kernel counts
+    /// the zombie as a member, so that a signal succeeds even if nobody else is left.
     pub(crate) fn signal_group(&self, signal: i32) -> Result<(), Failure> {
         if !signals::exists(signal) {
             let text = format!("there is no signal {signal}");
@@ -94,7 +94,7 @@ fn send_to_group_of(pidfd: &std::os::fd::OwnedFd, signal: i32) -> Result<(), Err
 }
 
 fn send_to_group(group: i32, signal: i32) -> Result<(), Errno> {
-    // SAFETY: no pointers are involved. That the number means our group is what the caller checked.
+    // SAFETY: no pointers are involved. The caller has checked that the number means our group.
     check(unsafe { libc::kill(-group, signal) } == 0)
 }
 

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::{errno, limits};
 
-/// Hardens this process. To be called once, before there are other threads.
+/// Hardens this process. Call it once, before there are other threads.
 pub(crate) fn harden() -> Result<(), Failure> {
     // First, because afterwards `/proc/self` belongs to root.
     close_inherited_on_exec();
@@ -60,13 +60,13 @@ fn undumpable() -> Result<(), Errno> {
 
 /// Every descriptor beyond the standard three that is open now is closed when a program starts.
 ///
-/// What the agent opens itself is so from birth. The child of `spawn` closes everything anyway, but
-/// kernels before 5.9 cannot do that in one call.
+/// What the agent opens itself is close-on-exec from the start. The child of `spawn` closes
+/// everything anyway, but kernels before 5.9 cannot do that in one call.
 #[cfg(target_os = "linux")]
 fn close_inherited_on_exec() {
     use std::os::fd::BorrowedFd;
 
-    // Without /proc the call in `spawn` has to do.
+    // Without /proc the call in `spawn` has to suffice.
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
     let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let numbers: Vec<i32> = numbers.filter(|number| *number > 2).collect();

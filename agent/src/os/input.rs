@@ -8,8 +8,8 @@ use tokio::io::Interest;
 
 use crate::os::watch::watch;
 
-/// The writing end. It is watched for room only while it has none: a terminal says that it has room
-/// after every key, which would wake us for nothing just when the echo comes.
+/// The writing end. It is watched for room only while it has none: a terminal reports room after
+/// every key, which would wake us for nothing just when the echo comes.
 #[derive(Debug)]
 pub(crate) struct Input(Arc<OwnedFd>);
 
@@ -19,14 +19,14 @@ impl Input {
         Ok(Self(Arc::new(fd)))
     }
 
-    /// Writes what there is room for. `WouldBlock` when there is none.
+    /// Writes as much as there is room for. Returns `WouldBlock` if there is none.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         Ok(rustix::io::retry_on_intr(|| rustix::io::write(&self.0, bytes))?)
     }
 
     /// Waits for room.
     pub(crate) async fn writable(&self) -> io::Result<()> {
-        // A description that two watch for different things needs a descriptor for each.
+        // To watch an open file for two different things takes a descriptor for each.
         let copy = Arc::new(self.0.try_clone()?);
         watch(copy, Interest::WRITABLE)?.writable().await.map(drop)
     }

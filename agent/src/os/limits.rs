@@ -1,9 +1,9 @@
-//! Limits of resources: what the agent was started with, and what it gives itself.
+//! Resource limits: those that the agent was started with, and its own.
 //!
-//! The agent holds many descriptors, so it raises its own limit of open files to the most that it
-//! may have. Programs that it starts get the limits that the agent was started with: a high limit
-//! breaks old ones that close every possible descriptor, and those that use `select`.
-//! The agent leaves no core dump, see `harden.rs`; its programs may.
+//! The agent holds many descriptors, so it raises its own limit of open files to the maximum.
+//! Programs that it starts get the limits that the agent was started with: a high limit breaks old
+//! ones that close every possible descriptor, and those that use `select`. The agent leaves no core
+//! dump, see `harden.rs`; its programs may.
 
 use std::sync::OnceLock;
 
@@ -18,7 +18,8 @@ pub(crate) struct ResourceLimits {
 }
 
 impl ResourceLimits {
-    /// What the agent was started with. The first call remembers it, so it comes before any change.
+    /// The limits that the agent was started with. The first call records them, so it must come
+    /// before any change.
     pub(crate) fn inherited() -> &'static Self {
         static INHERITED: OnceLock<ResourceLimits> = OnceLock::new();
         INHERITED.get_or_init(|| Self {
@@ -34,10 +35,10 @@ impl ResourceLimits {
     }
 }
 
-/// Raises the limit of open files to the most that is allowed, and says what it is now.
+/// Raises the limit of open files to the maximum, and returns the new limit.
 ///
-/// `None` is no limit. Where the system refuses, the old limit stays: the agent works with it too,
-/// and says what is exhausted when it comes to that.
+/// `None` is no limit. If the system refuses, the old limit stays: the agent works with that, too,
+/// and reports what is exhausted when it comes to that.
 pub(crate) fn raise_files() -> Option<u64> {
     let files = &ResourceLimits::inherited().files;
     let most = Rlimit { current: files.maximum, maximum: files.maximum };
@@ -47,7 +48,7 @@ pub(crate) fn raise_files() -> Option<u64> {
     }
 }
 
-/// No core dump of this process. The most that is allowed stays, so that it can be restored.
+/// Forbids core dumps of this process. The maximum stays, so that the limit can be restored.
 pub(crate) fn forbid_core() -> io::Result<()> {
     let core = &ResourceLimits::inherited().core;
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: core.maximum })

@@ -1,18 +1,18 @@
-//! Memory that is free again goes back to the system.
+//! Gives freed memory back to the system.
 //!
-//! The allocator gives back by itself what is free at the end of its heap. What lies between things
-//! that stay it keeps, and the grids of screens are many small pieces that do.
+//! By itself, the allocator gives back only what is free at the end of its heap. It keeps what lies
+//! between live pieces, and the grids of screens are many small pieces of that kind.
 
 #![expect(unsafe_code, reason = "the C library is asked")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What is free is given back when so much has been freed: it takes a millisecond or two.
+/// Memory is given back when this much has been freed: it takes a millisecond or two.
 const STEP: usize = 8 << 20;
 
 static FREED: AtomicUsize = AtomicUsize::new(0);
 
-/// About so many bytes have been freed in small pieces.
+/// Records that about this many bytes have been freed in small pieces.
 pub(crate) fn freed(bytes: usize) {
     if FREED.fetch_add(bytes, Ordering::Relaxed) + bytes >= STEP {
         FREED.store(0, Ordering::Relaxed);

@@ -1,8 +1,8 @@
 //! Starts this program again as another process of the agent: a holder, or the worker of a root.
 //!
-//! By way of `/proc/self/exe`, which is the same build also when the file has been replaced. The
-//! process gets a socket as its standard input, its complaints go where ours go, and it inherits
-//! nothing else.
+//! By way of `/proc/self/exe`, which is the same build even when the file has been replaced. The
+//! process gets a socket as its standard input, shares our standard error, and inherits nothing
+//! else.
 
 use std::ffi::OsString;
 use std::io;

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use super::watch::watch;
 
-/// No packet is longer: a command has at most 64 KiB, and its environment as much.
+/// The longest packet: a command has at most 64 KiB, and its environment as much.
 pub(crate) const PACKET: usize = 192 << 10;
 
 /// At most this many packets wait for a peer that does not read; further ones are refused.
@@ -35,7 +35,7 @@ pub(crate) struct Channel {
 
 #[derive(Debug)]
 struct Shared {
-    /// Wakes us for what comes, and not whenever the other end has taken what we sent.
+    /// Wakes us for what arrives, and not whenever the other end has taken what we sent.
     socket: AsyncFd<Arc<OwnedFd>>,
     waiting: Mutex<VecDeque<(Vec<u8>, Vec<OwnedFd>)>>,
     more: Notify,
@@ -66,8 +66,8 @@ impl Channel {
         socket.async_io(Interest::READABLE, receive).await
     }
 
-    /// Sends a packet, or keeps it until there is room: see [`Self::flush`]. Whether the other end
-    /// is still there shows when one receives.
+    /// Sends a packet, or keeps it until there is room: see [`Self::flush`]. Only receiving shows
+    /// whether the other end is still there.
     ///
     /// # Errors
     ///
@@ -77,8 +77,8 @@ impl Channel {
         self.send_within(WAITING, bytes, descriptors)
     }
 
-    /// The same with a packet that must not get lost when others wait. Nothing is sent if its like
-    /// waits already.
+    /// The same with a packet that must not get lost when others wait. It is not sent if an equal
+    /// one waits already.
     pub(crate) fn send_once(&self, bytes: Vec<u8>) -> io::Result<()> {
         if self.waiting().iter().any(|(other, _)| *other == bytes) {
             return Ok(());
@@ -86,7 +86,7 @@ impl Channel {
         self.send_within(ALL_WAITING, bytes, &[])
     }
 
-    /// The same with what a holder has to say, which is a few packets for each of its jobs.
+    /// The same for the reports of a holder, which are a few packets for each of its jobs.
     pub(crate) fn report(&self, bytes: Vec<u8>, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         self.send_within(ALL_WAITING, bytes, descriptors)
     }
@@ -113,7 +113,7 @@ impl Channel {
             let text = format!("{} packets wait for it", waiting.len());
             return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
         }
-        // A descriptor that cannot be copied is missing at the other end, which says so.
+        // A descriptor that cannot be copied is missing at the other end, which reports that.
         let copies = descriptors.iter().filter_map(|one| one.try_clone_to_owned().ok()).collect();
         waiting.push_back((bytes, copies));
         self.shared.more.notify_one();
@@ -124,7 +124,7 @@ impl Channel {
     pub(crate) async fn flush(&self) {
         loop {
             self.shared.more.notified().await;
-            // What cannot be sent at all goes the way of what was sent.
+            // A packet that cannot be sent at all is dropped.
             let _ = self.send_waiting().await;
         }
     }
@@ -146,7 +146,7 @@ impl Channel {
     }
 }
 
-/// Whose process is at the other end, as the kernel says.
+/// The user whose process is at the other end, according to the kernel.
 #[cfg(target_os = "linux")]
 fn peer(socket: &OwnedFd) -> io::Result<u32> {
     Ok(rustix::net::sockopt::socket_peercred(socket)?.uid.as_raw())

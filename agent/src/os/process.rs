@@ -7,18 +7,18 @@ use core::time::Duration;
 use std::fs::File;
 use std::io::Read as _;
 
-/// What the kernel says of a process.
+/// The kernel's facts about a process.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Process {
     /// Its number.
     pub(crate) pid: u32,
-    /// The number of its parent; 0 for the first process, and where the parent is out of sight.
+    /// The number of its parent; 0 for the first process, and if the parent is out of sight.
     pub(crate) parent: u32,
     /// Its process group.
     pub(crate) group: u32,
     /// Its session.
     pub(crate) session: u32,
-    /// When it started, since boot, cut to 10 ms.
+    /// When it started, since boot, rounded down to 10 ms.
     pub(crate) started: Duration,
     /// It has ended, and only its status is left.
     pub(crate) ended: bool,
@@ -43,7 +43,7 @@ impl Process {
 
     /// Whether the environment that it was executed with has this variable with this value.
     ///
-    /// `false` as well where that may not be read.
+    /// Also `false` if that may not be read.
     pub(crate) fn has_variable(&self, name: &str, value: &str) -> bool {
         let mut bytes = Vec::new();
         let path = format!("/proc/{}/environ", self.pid);
@@ -77,7 +77,7 @@ fn parse(line: &[u8]) -> Option<Process> {
     })
 }
 
-/// The kernel counts in hundredths of a second here, whatever its own clock does.
+/// The kernel counts in hundredths of a second here, whatever its own tick rate.
 const TICKS: u64 = 100;
 
 /// The session is field 6 of the line, the start is field 22.

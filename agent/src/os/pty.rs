@@ -1,7 +1,7 @@
-//! Pseudo-terminals: a pair of ends, and what the kernel knows of them.
+//! Pseudo-terminals: a pair of ends, and their state in the kernel.
 //!
-//! Nothing here looks at bytes. Who is in the foreground and how input is treated is asked of the
-//! kernel, through the master end, in less than a microsecond.
+//! Nothing here looks at bytes. The kernel reports, through the master end, who is in the
+//! foreground and how input is treated, in less than a microsecond.
 //!
 //! This is the seam to `portable-pty`, which opens a terminal with its first size. What happens to
 //! it afterwards goes by its descriptor, since most of those who have one did not open it: see
@@ -31,8 +31,7 @@ pub(crate) struct Size {
 }
 
 impl Size {
-    /// What a terminal can have: a size of nothing, or one that takes all memory, becomes the
-    /// nearest that can be.
+    /// The nearest valid size: neither empty, nor so large that it takes all memory.
     pub(crate) fn new(cols: u16, rows: u16) -> Self {
         Self { cols: cols.clamp(1, LARGEST), rows: rows.clamp(1, LARGEST) }
     }
@@ -41,7 +40,7 @@ impl Size {
 /// How a terminal treats what is typed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Modes {
-    /// It shows what is typed.
+    /// It echoes what is typed.
     pub(crate) echo: bool,
     /// It gives programs whole lines.
     pub(crate) canonical: bool,
@@ -84,10 +83,10 @@ fn copy(master: &dyn MasterPty) -> io::Result<OwnedFd> {
 
 /// Opens a terminal without the C library, whose `openpty` can fail where the kernel has one to
 /// give: old ones want to change its owner, and others open the end for programs by its name. If
-/// there is none, this tells why by its number; the crate tells it in words.
+/// there is none, this returns the reason as an error number; the crate returns text.
 fn open_master(size: Size) -> io::Result<OwnedFd> {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC);
-    // What Linux tells when no terminal is left, `rustix` passes on by the number of POSIX.
+    // If no terminal is left, `rustix` returns the error number of POSIX.
     let master =
         master.map_err(|error| if error == Errno::AGAIN { Errno::NOSPC } else { error })?;
     unlockpt(&master)?;
@@ -117,7 +116,7 @@ fn by_name(master: impl AsFd) -> io::Result<OwnedFd> {
     rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Changes the size, and has the kernel tell the foreground group.
+/// Changes the size, and has the kernel notify the foreground group.
 pub(crate) fn resize(master: impl AsFd, size: Size) -> io::Result<()> {
     let size = Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
     tcsetwinsize(master, size)
@@ -141,7 +140,7 @@ pub(crate) fn signal_foreground(master: impl AsFd, signal: i32) -> io::Result<()
     kill_process_group(group, signal)
 }
 
-/// Throws away what was typed and no program has read yet.
+/// Discards what was typed and no program has read yet.
 pub(crate) fn discard_typed(master: impl AsFd) {
     // What is on its way to the terminal, then what it has for programs. One that has been hung up
     // has nothing.

@@ -1,11 +1,11 @@
-//! How a name that somebody else chose stands in a message: between backticks, in printable
-//! characters, and cut.
+//! Names that somebody else chose, quoted for messages: between backticks, in printable characters,
+//! and cut.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
-/// The name as it may be shown. Control characters and the like are escaped, also those that turn
-/// the direction of writing.
+/// The name, quoted for a message. Control characters and the like are escaped, including those
+/// that change the direction of text.
 pub(crate) fn quote(name: impl AsRef<OsStr>) -> String {
     let bytes = name.as_ref().as_bytes();
     let head = bytes.get(..MOST * 4).unwrap_or(bytes);

@@ -18,13 +18,13 @@ use std::path::{Path, PathBuf};
 
 use farwire_protocol::failure::{Failure, Kind};
 
-/// A login shell, or what is used instead of one that is not there. It may lie on a file system
-/// whose server is gone: call it where waiting is allowed.
+/// A login shell, or a substitute if it does not exist. It may be on a file system whose server is
+/// gone: call it where blocking is allowed.
 pub(crate) fn usable(shell: PathBuf) -> PathBuf {
     if shell.is_absolute() && is_program(&shell) { shell } else { FALLBACK.into() }
 }
 
-/// Whether a program is there. It may have to wait, as [`usable`].
+/// Whether a program exists. It may block, like [`usable`].
 pub(crate) fn is_program(path: &Path) -> bool {
     path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
 }
@@ -64,17 +64,17 @@ fn operand(line: &OsStr) -> OsString {
     text
 }
 
-/// A shell that we know how to talk to.
+/// A known shell.
 struct Shell {
     /// The name of its file.
     name: &'static str,
-    /// What keeps it from its start-up files; empty where `/bin/sh` does instead of it.
+    /// The options that skip its start-up files; empty where `/bin/sh` is used instead.
     plain: &'static str,
-    /// What makes it a login shell.
+    /// The option that makes it a login shell.
     login: &'static str,
 }
 
-/// Understands every line that a user without a shell of the list may send.
+/// The shell for users without a known one.
 const FALLBACK: &str = "/bin/sh";
 
 const SHELLS: [Shell; 8] = [

@@ -1,9 +1,9 @@
 //! Starts one program, with pipes or on a terminal.
 //!
 //! ```text
-//!     Command ── plan ──> Plan ── launch ──> a child, which carries out the plan (child.rs)
-//!        │                                      │ and then is the program, or reports why not
-//!        └── pipes                              └─ report ──> Child, or Failure
+//!     SpawnCommand ── plan ──> ExecPlan ── launch ──> a child, which carries out the plan (child.rs)
+//!        │                                              │ and then is the program, or reports why not
+//!        └── pipes                                      └─ report ──> Child, or Failure
 //! ```
 //!
 //! # What the program finds
@@ -14,8 +14,7 @@
 //!   was made for it.
 //! - Every signal unblocked and with its default effect, SIGPIPE too.
 //! - The limits that the agent was started with.
-//! - Umask 022, and, as far as the agent's rights go, the usual priority and no preference when the
-//!   kernel has to kill for want of memory.
+//! - Umask 022, and, as far as the agent's rights go, the usual priority and the usual OOM score.
 //! - Where a user is given, that user's rights and groups, and nothing of the agent's.
 //!
 //! It outlives whoever started it: no death signal is set.
@@ -23,8 +22,8 @@
 //! # Errors
 //!
 //! When [`spawn`] returns a child, the kernel has executed the program. What goes wrong before is a
-//! [`Failure`], told by the child itself while it already has the user's rights and directory; it
-//! never looks like an exit code.
+//! [`Failure`], reported by the child itself when it already has the user's rights and directory;
+//! it never looks like an exit code.
 //!
 //! Not here: waiting (`wait.rs`), signals (`group.rs`), making terminals (`pty.rs`).
 
@@ -59,13 +58,13 @@ pub(crate) struct SpawnCommand {
     pub(crate) cwd: Option<PathBuf>,
     /// The complete environment.
     pub(crate) env: Vec<Variable>,
-    /// As whom; as the agent's own user if absent.
+    /// The user that it runs as; the agent's own if absent.
     pub(crate) user: Option<User>,
     /// What it can read.
     pub(crate) stdin: Stdin,
     /// Whether its standard input is a terminal that is to be its own.
     pub(crate) terminal: bool,
-    /// A descriptor that it gets besides, as number [`EXTRA`].
+    /// A descriptor that it also gets, as number [`EXTRA`].
     pub(crate) extra: Option<Arc<OwnedFd>>,
 }
 
@@ -77,7 +76,7 @@ pub(crate) const EXTRA: i32 = 3;
 pub(crate) enum Stdin {
     /// What is written to [`Child::stdin`].
     Pipe,
-    /// Nothing: it is at its end.
+    /// Nothing: reading it returns end of file.
     Null,
 }
 
@@ -105,7 +104,7 @@ pub(crate) fn spawn(command: &SpawnCommand) -> Result<Child, Failure> {
     Ok(Child { leader, stdin, stdout, stderr })
 }
 
-/// Starts a program on a terminal of this size, and gives our end of it.
+/// Starts a program on a terminal of this size, and returns our end of it.
 pub(crate) fn spawn_on_terminal(
     command: &SpawnCommand,
     size: Size,
@@ -128,7 +127,7 @@ pub(crate) fn spawn_with(
     let started = clock::boottime();
     let launched = launch::launch(&plan, stdio).map_err(no_process)?;
     if let Some(report) = launched.report {
-        // It is about to end, and is no program.
+        // It is about to end, and has not become the program.
         wait::collect_now(launched.pid);
         return Err(report.failure(command, &plan));
     }
@@ -185,8 +184,8 @@ fn unblocking(end: OwnedFd) -> Result<OwnedFd, Errno> {
     Ok(end)
 }
 
-/// A descriptor that is none of those that the program gets, so that the child does not overwrite
-/// one that it still needs.
+/// A copy of a descriptor with a number that the program does not get, so that the child does not
+/// overwrite one that it still needs.
 fn aside(end: OwnedFd) -> Result<OwnedFd, Errno> {
     match end.as_raw_fd() {
         0..=EXTRA => rustix::io::fcntl_dupfd_cloexec(&end, EXTRA + 1),

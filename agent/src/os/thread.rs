@@ -1,7 +1,7 @@
-//! Work that may have to wait, on a thread that does nothing else meanwhile.
+//! Work that may block, on a thread of its own.
 //!
-//! The runtime's pool does as well where threads can be had. Where they cannot, it panics, and
-//! whoever started the work is never answered.
+//! The runtime's pool would do as long as threads can be started. If they cannot, it panics, and
+//! whoever started the work never gets an answer.
 
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -10,25 +10,25 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-/// Why nothing has come of it.
+/// Why there is no result.
 #[derive(Debug)]
 pub(crate) enum Fault {
     /// No thread could be started, and nothing was done.
     NoThread(io::Error),
-    /// The thread has died over it.
+    /// The thread has died during the work.
     Died,
 }
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// A thread that has done its work waits so long for more: to start one takes longer than to start
-/// many a program.
+/// How long an idle thread waits for more work: starting a thread takes longer than starting many a
+/// program.
 const REST: Duration = Duration::from_secs(10);
 
-/// So many wait at once.
+/// At most this many wait at once.
 const RESTING: usize = 4;
 
-/// Those that wait.
+/// The idle threads.
 static IDLE: Mutex<Idle> = Mutex::new(Idle { next: 0, threads: Vec::new() });
 
 struct Idle {
@@ -40,7 +40,7 @@ fn idle() -> MutexGuard<'static, Idle> {
     IDLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Does something on a thread of its own, and waits for that. Whoever drops this does not stop it.
+/// Does something on a thread of its own, and waits for it. Dropping this does not stop it.
 pub(crate) async fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Fault> {
@@ -50,7 +50,7 @@ pub(crate) async fn on_thread<T: Send + 'static>(
     result.await.map_err(|_| Fault::Died)
 }
 
-/// Gives it to a thread that waits, or to a new one.
+/// Gives it to an idle thread, or to a new one.
 fn hand_over(work: Work) -> io::Result<()> {
     let resting = idle().threads.pop();
     match resting {
@@ -68,7 +68,7 @@ fn carry_out(mut work: Work) {
     }
 }
 
-/// Waits for more work. None comes where enough others wait.
+/// Waits for more work. Returns `None` at once if enough others wait.
 fn rest() -> Option<Work> {
     let (number, work) = {
         let mut idle = idle();
@@ -90,7 +90,7 @@ fn rest() -> Option<Work> {
             idle.threads.retain(|(other, _)| *other != number);
             let taken = idle.threads.len() == before;
             drop(idle);
-            // Whoever has taken us from the list is about to send something.
+            // The thread that has taken us from the list is about to send something.
             if taken { work.recv().ok() } else { None }
         }
     }

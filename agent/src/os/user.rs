@@ -1,8 +1,7 @@
 //! Users of this machine: whose rights a program gets.
 //!
 //! They are looked up with the C library, so that directories behind it (LDAP, SSSD) count too.
-//! That, and whether their shells are there, may wait for a network: call it where waiting is
-//! allowed.
+//! That, and the check of their shells, may wait for a network: call it where blocking is allowed.
 //!
 //! Changing to another user is in `spawn/child.rs`.
 
@@ -24,15 +23,15 @@ use super::{errno, shell};
 pub(crate) struct User {
     /// The login name.
     pub(crate) name: OsString,
-    /// The user's number.
+    /// The user id.
     pub(crate) uid: u32,
-    /// The number of the first group.
+    /// The id of the primary group.
     pub(crate) gid: u32,
     /// The home directory, which need not exist.
     pub(crate) home: PathBuf,
-    /// The login shell, or what is used instead of one that is not there. It need not be a shell.
+    /// The login shell, or a substitute if it does not exist. It need not be a shell.
     pub(crate) shell: PathBuf,
-    /// All groups, the first one among them.
+    /// All groups, including the primary one.
     pub(crate) groups: Vec<u32>,
 }
 
@@ -41,14 +40,14 @@ impl User {
     pub(crate) fn find(text: &str) -> Result<Self, Failure> {
         match text.parse() {
             Ok(uid) if text.bytes().all(|b| b.is_ascii_digit()) => {
-                // A name may consist of digits, and goes first, as it does for `chown`.
+                // A name may consist of digits, and takes precedence, as for `chown`.
                 Self::by_name(text).or_else(|_| Self::numbered(uid))
             }
             _ => Self::by_name(text),
         }
     }
 
-    /// The user of this name.
+    /// The user with this name.
     pub(crate) fn by_name(name: &str) -> Result<Self, Failure> {
         let unknown = || unknown(&format!("{} is not a user of this server", quote(name)));
         if name.is_empty() || name.len() > LONGEST_NAME {
@@ -64,17 +63,17 @@ impl User {
         found.map_err(|error| lookup_failed(&quote(name), error))?.ok_or_else(unknown)
     }
 
-    /// The user of this number.
+    /// The user with this id.
     pub(crate) fn numbered(uid: u32) -> Result<Self, Failure> {
         let found =
             by_number(uid).map_err(|error| lookup_failed(&format!("number {uid}"), error))?;
         found.ok_or_else(|| unknown(&format!("no user of this server has the id {uid}")))
     }
 
-    /// The user as whom the agent itself runs.
+    /// The user that the agent itself runs as.
     ///
-    /// In a container that can be a number without a name. Such a user is called by the number, is
-    /// at home in `/`, and has `/bin/sh`.
+    /// In a container that can be an id without a name. Such a user is named by the id, and has the
+    /// home `/` and the shell `/bin/sh`.
     pub(crate) fn current() -> Result<Self, Failure> {
         let uid = rustix::process::geteuid().as_raw();
         let found =
@@ -96,8 +95,8 @@ impl User {
     }
 }
 
-/// Where the agent itself is told to be at home. A directory of somebody else's is not believed:
-/// its start-up files would be carried out as us.
+/// The agent's own home, from its environment. A directory of somebody else's is not accepted: its
+/// start-up files would be executed as us.
 fn own_home(uid: u32) -> Option<PathBuf> {
     let home = PathBuf::from(std::env::var_os("HOME")?);
     let found = std::fs::metadata(&home).ok()?;
@@ -109,7 +108,7 @@ fn unknown(message: &str) -> Failure {
     Failure::new(Kind::UserNotFound, message)
 }
 
-/// The database could not be asked. That is not the same as "no such user".
+/// The database could not be queried. That is not the same as "no such user".
 fn lookup_failed(whom: &str, error: Errno) -> Failure {
     let kind = match error {
         Errno::MFILE | Errno::NFILE | Errno::NOMEM => Kind::ResourceExhausted,
@@ -175,7 +174,7 @@ unsafe fn from_entry(entry: &libc::passwd) -> Result<User, Errno> {
     })
 }
 
-/// The groups of a user, of which `gid` is the first.
+/// The groups of a user; `gid` is the primary one.
 fn groups(name: &OsStr, gid: u32) -> Result<Vec<u32>, Errno> {
     let name = CString::new(name.as_bytes()).map_err(|_| Errno::INVAL)?;
     let mut groups: Vec<u32> = vec![0; 64];
@@ -200,7 +199,7 @@ fn groups(name: &OsStr, gid: u32) -> Result<Vec<u32>, Errno> {
     }
 }
 
-/// No system allows a longer name.
+/// The longest name that any system allows.
 const LONGEST_NAME: usize = 256;
 
 /// An entry of a user database is a line of text; one of a megabyte is an attack or a defect.

@@ -8,12 +8,12 @@
 //!
 //! # Invariants
 //!
-//! - The status comes from `waitid`, and from nothing else. It is asked for without collecting, as
-//!   often as anybody likes, and collected once.
-//! - Until it is collected the leader's number cannot be given to a stranger, so its process group
-//!   may be signalled on every kernel. That is why [`Leader::exited`] does not collect: the last
-//!   KILL for children in the background comes after the leader's end. See `group.rs`.
-//! - No zombie stays: dropping a leader collects it, at once if it has ended, or else with the next
+//! - The status comes from `waitid`, and from nothing else. It is queried without reaping as often
+//!   as needed, and the process is reaped once.
+//! - Until it is reaped the leader's number cannot be given to an unrelated process, so its process
+//!   group may be signalled on every kernel. That is why [`Leader::exited`] does not reap: the last
+//!   KILL for background children comes after the leader's end. See `group.rs`.
+//! - No zombie stays: dropping a leader reaps it, at once if it has ended, or else with the next
 //!   program that is started.
 
 use core::time::Duration;
@@ -38,9 +38,9 @@ pub(crate) struct Leader {
     pid: Pid,
     /// When it was started, or a moment before, since boot.
     started: Duration,
-    /// Becomes readable when it ends. Kernels before 5.3 have none that can be waited for.
+    /// Becomes readable when it ends. Kernels before 5.3 have none to wait for.
     pidfd: Option<Arc<OwnedFd>>,
-    /// The same as the runtime watches it, from the first wait on.
+    /// The same, watched by the runtime from the first wait on.
     watched: OnceLock<Option<AsyncFd<Arc<OwnedFd>>>>,
     state: Mutex<WaitState>,
 }
@@ -52,7 +52,7 @@ struct WaitState {
 }
 
 impl Leader {
-    /// A child of ours that nobody has collected, and nobody else will.
+    /// A child of ours that nobody has reaped, and nobody else will.
     pub(super) fn new(pid: Pid, started: Duration, pidfd: Option<OwnedFd>) -> Self {
         let pidfd = pidfd.map(Arc::new);
         Self { pid, started, pidfd, watched: OnceLock::new(), state: Mutex::default() }
@@ -78,7 +78,7 @@ impl Leader {
                     return Ok(exit);
                 }
                 let mut ready = pidfd.readable().await.map_err(|error| unwatched(&error))?;
-                // Looked at again with the readiness cleared, so that no end is missed.
+                // Check again with the readiness cleared, so that no end is missed.
                 ready.clear_ready();
                 if let Some(exit) = self.poll()? {
                     return Ok(exit);
@@ -88,7 +88,7 @@ impl Leader {
         }
     }
 
-    /// The same where processes have no descriptors: each SIGCHLD may be about this one.
+    /// The same without process descriptors: each SIGCHLD may be about this one.
     async fn exited_by_signal(&self) -> Result<Exit, Failure> {
         // Subscribed to before the first look, so that no end falls between the two.
         let mut children = signal(SignalKind::child()).map_err(|error| unwatched(&error))?;
@@ -115,9 +115,9 @@ impl Leader {
         }
     }
 
-    /// Collects it, if it has ended: its number is free for other processes from now on.
+    /// Reaps it, if it has ended: its number is free for other processes from now on.
     ///
-    /// Says whether it is gone. What [`Self::exited`] answers stays the same.
+    /// Returns whether it is gone. [`Self::exited`] still returns the same.
     pub(crate) fn reap(&self) -> bool {
         let mut state = self.state();
         if state.collected {
@@ -126,20 +126,20 @@ impl Leader {
         match status(self.pid, WaitIdOptions::empty()) {
             Ok(None) => return false,
             Ok(exit) => state.exit = state.exit.or(exit),
-            // Somebody else collected it, which `exited` reports where nobody knew the status.
+            // Somebody else reaped it, which `exited` reports if the status was not known.
             Err(_) => {}
         }
         state.collected = true;
         true
     }
 
-    /// Does something while its number can belong to nobody else. `None` if it was collected.
+    /// Does something while its number can belong to nobody else. Returns `None` if it was reaped.
     pub(super) fn uncollected<T>(&self, act: impl FnOnce(u32) -> T) -> Option<T> {
         let state = self.state();
         (!state.collected).then(|| act(self.pid()))
     }
 
-    /// The descriptor of the process, where the kernel has such.
+    /// The descriptor of the process, if the kernel has one.
     #[cfg(target_os = "linux")]
     pub(super) fn pidfd(&self) -> Option<&OwnedFd> {
         self.pidfd.as_deref()
@@ -180,12 +180,12 @@ impl Drop for Leader {
     }
 }
 
-/// Collects those whose [`Leader`] was dropped while they ran.
+/// Reaps those whose [`Leader`] was dropped while they ran.
 pub(crate) fn collect_abandoned() {
     abandoned().retain(|pid| matches!(status(*pid, WaitIdOptions::empty()), Ok(None)));
 }
 
-/// Not more than there are processes of ours that still run.
+/// At most as many as our processes that still run.
 fn abandoned() -> MutexGuard<'static, Vec<Pid>> {
     static ABANDONED: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
     ABANDONED.lock().unwrap_or_else(PoisonError::into_inner)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// A descriptor that does not block, watched for this and nothing else.
+/// A non-blocking descriptor, watched for this and nothing else.
 pub(crate) fn watch(fd: Arc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
     // SAFETY: the descriptor is open as long as it has owners, of which the result is one, and it
     // is always the same one.

@@ -1,15 +1,15 @@
-//! Counts what is alive of a run, in its process group and outside of it.
+//! Counts the live processes of a run, in its process group and outside of it.
 //!
 //! A process leaves the group by `setsid` or `setpgid`, and is then neither signalled nor killed.
 //! It is known as part of the run
 //!
 //! - by its parents, one of whom is the leader;
 //! - by its session: one that a process of the run has founded contains nobody else;
-//! - by the mark in its environment (`environment::MARK`), which is all that is left of a daemon
-//!   that forked twice, because the parent of an orphan is the first process.
+//! - by the mark in its environment (`environment::MARK`), which is the only trace of a daemon that
+//!   forked twice, because the parent of an orphan is the first process.
 //!
-//! Not seen: an orphan in a session of its own that has thrown away its environment, and, if the
-//! agent is not root, one that has changed its user.
+//! Not seen: an orphan in a session of its own that has cleared its environment, and, if the agent
+//! is not root, one that has changed its user.
 
 #[cfg(target_os = "linux")]
 use core::time::Duration;
@@ -22,12 +22,12 @@ use crate::os::environment::MARK;
 use crate::os::process::Process;
 use crate::os::wait::Leader;
 
-/// What of a run is alive.
+/// The live processes of a run.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Census {
-    /// So many processes in its process group: these are signalled.
+    /// The number of processes in its process group: these are signalled.
     pub(crate) group: u32,
-    /// So many that left the group: these are not.
+    /// The number of those that left the group: these are not.
     pub(crate) escaped: u32,
     /// There may be more: there are too many processes to look at, or none can be seen.
     pub(crate) partial: bool,
@@ -36,11 +36,11 @@ pub(crate) struct Census {
 /// Counts. `mark` is the value of `environment::MARK` that the run was given.
 ///
 /// Reads all of `/proc` once, some 10 us for each process: not for a thread that others wait for.
-/// To be asked before the leader is collected; afterwards only the mark tells who belongs to it.
+/// Call it before the leader is reaped; afterwards only the mark shows what belongs to it.
 #[cfg(target_os = "linux")]
 pub(crate) fn census(leader: &Leader, mark: Option<&str>) -> Census {
     let Some(all) = Process::all() else { return Census { partial: true, ..Census::default() } };
-    // Whoever started before the leader is none of its descendants.
+    // A process that started before the leader is not one of its descendants.
     let since = leader.start_time().saturating_sub(GRAIN);
     let mut all = all.filter(|process| process.started >= since && !process.ended);
     let seen: Vec<Process> = all.by_ref().take(MOST_PROCESSES).collect();
@@ -62,7 +62,7 @@ pub(crate) fn census(leader: &Leader, mark: Option<&str>) -> Census {
     Census { group: count(&inside), escaped: count(&outside), partial }
 }
 
-/// Nothing can be seen here.
+/// Nothing can be seen on this system.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn census(_: &Leader, _: Option<&str>) -> Census {
     Census { partial: true, ..Census::default() }
@@ -77,7 +77,7 @@ struct Family {
 
 #[cfg(target_os = "linux")]
 impl Family {
-    /// Everybody in the session of `root` or descended from it or from somebody `marked`.
+    /// Every process in the session of `root`, or descended from it or from one that is `marked`.
     fn new(seen: &[Process], root: Option<u32>, mut marked: impl FnMut(&Process) -> bool) -> Self {
         let mut children: HashMap<u32, Vec<&Process>> = HashMap::new();
         let mut sessions: HashMap<u32, Vec<&Process>> = HashMap::new();
@@ -98,12 +98,12 @@ impl Family {
                     continue;
                 }
                 open.extend(children.get(&process.pid).into_iter().flatten());
-                // Nobody can enter a session, only found one or be born in it.
+                // A process cannot enter a session, only found one or be born in it.
                 if process.session != 0 && family.sessions.insert(process.session) {
                     open.extend(sessions.get(&process.session).into_iter().flatten());
                 }
             }
-            // Only those are asked for their mark who are not known by other means.
+            // The mark is checked only for processes that are not known by other means.
             let next = strangers.find(|p| !family.has(p.pid) && marked(p));
             let Some(process) = next else { return family };
             open.push(process);

@@ -3,9 +3,8 @@
 //! # Rules
 //!
 //! The child may share its memory with the agent (see `launch.rs`), or be a copy of one thread of
-//! many whose other threads held locks. So nothing in this file takes memory, takes a lock, panics,
-//! or returns to where it was called from otherwise than with a report. It makes system calls on
-//! what the plan has ready.
+//! many whose other threads held locks. So nothing in this file allocates, takes a lock, panics, or
+//! returns to its caller except with a report. It makes system calls on what the plan has prepared.
 //!
 //! All signals are blocked until the last step. No handler of the agent runs here: by the time they
 //! are unblocked, none is installed any more.
@@ -36,7 +35,7 @@ pub(super) fn carry_out(
     {
         return SpawnFailure::before(Stage::Identity, error);
     }
-    // As the user, who is the one that must be able to enter it.
+    // As the user, who must be able to enter it.
     if let Some(cwd) = &plan.cwd
         && let Err(error) = rustix::process::chdir(cwd.as_c_str())
         && !(plan.or_root && rustix::process::chdir(c"/").is_ok())
@@ -76,9 +75,8 @@ fn prepare(
     plan.limits.restore()
 }
 
-/// Takes on the usual priority, and the usual place among those that are killed when memory runs
-/// out. Where that is not allowed, which needs rights if the agent's own are worse, they stay as
-/// they are.
+/// Takes on the usual priority and the usual OOM score. If that is not allowed, because it needs
+/// rights where the agent's own are worse, they stay as they are.
 fn be_ordinary() {
     let _ = rustix::process::setpriority_process(None, 0);
     #[cfg(target_os = "linux")]
@@ -147,10 +145,10 @@ fn unblock_signals() {
     }
 }
 
-/// Closes whatever else is open, also what the agent has inherited, and the pipes of programs that
-/// other threads start at this moment: they would not come to their end while this child lives, and
-/// from the next step on its user decides about that. A terminal that another thread opens at this
-/// moment is even without close-on-exec: see `pty.rs`.
+/// Closes whatever else is open, including what the agent has inherited, and the pipes of programs
+/// that other threads start at this moment: those would stay open while this child lives, and from
+/// the next step on its user decides how long that is. A terminal that another thread opens at this
+/// moment may not even be close-on-exec: see `pty.rs`.
 ///
 /// Kernels before 5.9 have no `close_range`, and filters of system calls refuse it. Then the
 /// descriptors up to `bound` are closed one by one. What was inherited above it, `harden` has
@@ -229,8 +227,8 @@ fn take_on(identity: &Identity) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(last_error()) }
 }
 
-/// Tries one program after the other, as `execvp` does, but never guesses at a shell for a file
-/// that is no program.
+/// Tries one program after the other, as `execvp` does, but never falls back to a shell for a file
+/// that is not a program.
 fn execute(plan: &ExecPlan) -> SpawnFailure {
     let mut best = SpawnFailure::execute(Errno::NOENT, 0, PathKind::Nothing);
     let mut told = false;
@@ -242,7 +240,7 @@ fn execute(plan: &ExecPlan) -> SpawnFailure {
         let report = SpawnFailure::execute(error, index, look(program));
         match error {
             Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV | Errno::TIMEDOUT => {
-                // A file without its interpreter says more than that there is nothing elsewhere.
+                // A file without its interpreter tells more than a missing file elsewhere.
                 if !told && (index == 0 || report.path_kind() == PathKind::File) {
                     best = report;
                     told = report.path_kind() == PathKind::File;
@@ -259,7 +257,7 @@ fn execute(plan: &ExecPlan) -> SpawnFailure {
     best
 }
 
-/// What is there, as this user sees it.
+/// What is at this path, as this user sees it.
 fn look(program: &CStr) -> PathKind {
     match rustix::fs::stat(program) {
         Err(_) => PathKind::Nothing,

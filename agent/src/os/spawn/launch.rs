@@ -1,9 +1,9 @@
-//! Gives birth to the child.
+//! Creates the child.
 //!
 //! There are two ways:
 //!
 //! - **Shared**: the child runs in the agent's memory, on a stack of its own, while the thread that
-//!   started it stands still, until it is another program or has ended. Nothing is copied, so it
+//!   started it is suspended, until it is another program or has ended. Nothing is copied, so it
 //!   takes the same time whatever the agent's size is. For programs of the agent's own user, on
 //!   Linux.
 //! - **Copied**: `fork`, with a pipe for the report. For programs of another user, because a
@@ -33,7 +33,7 @@ use super::{aside, child, pipe};
 /// A child that is a program by now, or has reported why not.
 pub(super) struct Launched {
     pub(super) pid: Pid,
-    /// Its descriptor, where the kernel has such.
+    /// Its descriptor, if the kernel has one.
     pub(super) pidfd: Option<OwnedFd>,
     pub(super) report: Option<SpawnFailure>,
 }
@@ -43,7 +43,7 @@ pub(super) fn launch(plan: &ExecPlan, stdio: [BorrowedFd<'_>; 3]) -> Result<Laun
     #[cfg(target_os = "linux")]
     if !plan.changes_user() {
         match shared::launch(plan, stdio) {
-            // A kernel that is not Linux itself, or a filter, may refuse such a birth.
+            // A kernel that only emulates Linux, or a filter, may refuse this.
             Err(Errno::INVAL | Errno::NOSYS | Errno::PERM) => {}
             result => return result,
         }
@@ -73,7 +73,7 @@ pub(super) fn copied(plan: &ExecPlan, stdio: [BorrowedFd<'_>; 3]) -> Result<Laun
             drop(blocked);
             drop(theirs);
             let mut numbers = [[0; 4]; 4];
-            // Its end without a byte says that the program was executed.
+            // An end without a byte means that the program was executed.
             let told = File::from(ours).read_exact(numbers.as_flattened_mut()).is_ok();
             let report = told.then(|| SpawnFailure::from_numbers(numbers.map(u32::from_ne_bytes)));
             let pid = Pid::from_raw(pid).ok_or(Errno::CHILD)?;
@@ -82,7 +82,7 @@ pub(super) fn copied(plan: &ExecPlan, stdio: [BorrowedFd<'_>; 3]) -> Result<Laun
     }
 }
 
-/// The descriptor of a child of ours that nobody has collected.
+/// The descriptor of a child of ours that nobody has reaped.
 #[cfg(target_os = "linux")]
 fn descriptor(pid: Pid) -> Option<OwnedFd> {
     rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
@@ -225,5 +225,5 @@ fn last_error() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }
 
-/// Nobody sees this code, because the child is collected where its report is read.
+/// Nobody sees this code, because the child is reaped where its report is read.
 const NOT_THE_PROGRAM: libc::c_int = 127;

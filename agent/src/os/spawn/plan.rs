@@ -1,4 +1,4 @@
-//! What the child needs, made ready by the parent: the child itself may take no memory.
+//! What the child needs, prepared by the parent: the child itself must not allocate.
 //!
 //! Whatever can be refused by looking at the command is refused here. What depends on the user's
 //! rights or on the directory is left to the child, which has them.
@@ -22,7 +22,7 @@ use crate::os::user::User;
 pub(super) struct ExecPlan {
     pub(super) argv: Strings,
     pub(super) env: Strings,
-    /// Where the program may be, in the order in which to try. Relative ones are meant relative to
+    /// Where the program may be, in the order in which to try. Relative paths are relative to
     /// [`Self::cwd`].
     pub(super) programs: Vec<CString>,
     pub(super) cwd: Option<CString>,
@@ -33,7 +33,7 @@ pub(super) struct ExecPlan {
     pub(super) limits: &'static ResourceLimits,
     /// Whether standard input becomes its terminal.
     pub(super) terminal: bool,
-    /// What it gets besides.
+    /// An extra descriptor that it gets.
     pub(super) extra: Option<Arc<OwnedFd>>,
     /// Up to which number descriptors are closed one by one where `close_range` fails.
     pub(super) descriptors: u32,
@@ -81,7 +81,7 @@ impl ExecPlan {
         })
     }
 
-    /// Whether the program gets another user than the agent.
+    /// Whether the program runs as another user than the agent.
     pub(super) fn changes_user(&self) -> bool {
         self.identity.as_ref().is_some_and(|identity| identity.uid != geteuid())
     }
@@ -95,7 +95,8 @@ pub(super) fn descriptors() -> u32 {
     limit.map_or(MOST_DESCRIPTORS, |limit| limit.min(MOST_DESCRIPTORS))
 }
 
-/// The rights to take on for a user: none for the agent's own, if it has no others to give.
+/// The rights to take on for a user; `None` for the agent's own user, if the agent cannot change
+/// rights.
 fn identity(user: &User) -> Result<Option<Identity>, Failure> {
     let own = geteuid();
     if !own.is_root() {
@@ -115,8 +116,8 @@ fn identity(user: &User) -> Result<Option<Identity>, Failure> {
     }))
 }
 
-/// Where a program can be: where it says itself if there is a slash in it, or else in every
-/// directory of `path`. An empty directory means the current one, as everywhere on Unix.
+/// Where a program can be: at its own path if there is a slash in it, or else in every directory of
+/// `path`. An empty directory means the current one, as everywhere on Unix.
 fn programs(program: &OsStr, path: &OsStr) -> Result<Vec<CString>, Failure> {
     let name = program.as_bytes();
     if name.contains(&b'/') {
@@ -135,7 +136,7 @@ fn programs(program: &OsStr, path: &OsStr) -> Result<Vec<CString>, Failure> {
     }
     let mut programs = Vec::new();
     for directory in path.as_bytes().split(|b| *b == b':') {
-        // Longer ones exist for nobody.
+        // The kernel refuses longer paths.
         if directory.len() + 1 + name.len() < LONGEST_PATH {
             let directory = if directory.is_empty() { b"." } else { directory };
             let program = [directory, b"/", name].concat();

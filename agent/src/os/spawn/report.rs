@@ -1,4 +1,4 @@
-//! How the child says that it cannot become the program, and what people are told of it.
+//! How the child reports that it cannot become the program, and the failure for people.
 //!
 //! A report is four numbers, which fit into shared memory and through a pipe alike.
 
@@ -37,7 +37,7 @@ pub(super) enum Stage {
     Execute = 4,
 }
 
-/// What is where the program should be, as the user sees it.
+/// What is at the program's path, as the user sees it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum PathKind {
     /// Nothing, or nothing that may be seen.
@@ -54,7 +54,7 @@ impl SpawnFailure {
         Self { stage, error, program: 0, found: PathKind::Nothing }
     }
 
-    /// What is where the program should be.
+    /// What is at the program's path.
     pub(super) const fn path_kind(self) -> PathKind {
         self.found
     }
@@ -70,7 +70,7 @@ impl SpawnFailure {
         [self.stage as u32, error, self.program, self.found as u32]
     }
 
-    /// From numbers. `None` if that is no report: nothing was reported.
+    /// From numbers. Returns `None` if they are not a report: nothing was reported.
     pub(super) fn from_numbers([stage, error, program, found]: [u32; 4]) -> Option<Self> {
         let stages = [Stage::Prepare, Stage::Identity, Stage::Directory, Stage::Execute];
         let finds = [PathKind::Nothing, PathKind::Directory, PathKind::File];
@@ -82,7 +82,7 @@ impl SpawnFailure {
         })
     }
 
-    /// What people are told.
+    /// The failure for people.
     pub(super) fn failure(self, command: &SpawnCommand, plan: &ExecPlan) -> Failure {
         if matches!(self.error, Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE) {
             return exhausted("cannot start the program", self.error);
