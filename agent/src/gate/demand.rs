@@ -20,8 +20,8 @@ pub(crate) enum Demand<'a> {
     /// To know of a job and use it: read its output, attach to it, and type and steer where nobody
     /// else does.
     Use(JobFacts<'a>),
-    /// To end or signal a job by its id, as any client of a surface. Somebody may have the right to
-    /// type into it, since that time.
+    /// To end or signal a job by its id, as any client of a surface. Somebody else may hold the
+    /// right to type into it, and has for that long.
     Stop(JobFacts<'a>, Option<&'a (Principal, Duration)>),
     /// To change whether anybody may type into a session.
     SetReadOnly(JobFacts<'a>),

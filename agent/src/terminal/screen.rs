@@ -31,7 +31,7 @@ const PIECE: usize = 64;
 /// MB, and while a program writes faster than that, nobody would see anything before it ended.
 pub(super) const FLOOD: usize = 1 << 20;
 
-/// How much before the end is still drawn then, if not eight bytes for each cell.
+/// How much before the end is still drawn then, or eight bytes for each cell if that is more.
 const TAIL: usize = 256 << 10;
 
 /// How much before the end is drawn if what comes before that takes too long.

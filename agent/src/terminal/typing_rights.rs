@@ -213,7 +213,7 @@ impl Arbiter {
         self.lease.as_ref().map(|lease| &lease.holder)
     }
 
-    /// Who has the lease, and for how long.
+    /// Who has the lease, and for how long already.
     pub(crate) fn lease(&mut self, now: Duration) -> Option<(Principal, Duration)> {
         self.expire(now);
         let lease = self.lease.as_ref()?;
