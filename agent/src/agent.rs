@@ -280,7 +280,7 @@ enum Cut {
 
 /// Ends a stream with a sealed refusal, which nobody in between can forge.
 async fn last_word(mut writer: Writer<SendHalf>, failure: Failure) {
-    if !writer.ended() {
+    if !writer.has_ended() {
         writer.end(&message(&End::from_failure(failure)));
     }
     if timeout(LAST_WORD, writer.finish()).await.is_err() {

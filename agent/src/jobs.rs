@@ -404,7 +404,7 @@ impl Jobs {
             .rev()
             .skip(skip)
             .filter_map(|id| table.jobs.get(id))
-            .filter(|job| job.is_seen_by(asker) && !(running && job.ended()));
+            .filter(|job| job.is_seen_by(asker) && !(running && job.has_ended()));
         let jobs: Vec<_> = found.by_ref().take(limit).cloned().collect();
         let more = found.next().is_some();
         (jobs, more)
@@ -434,7 +434,7 @@ impl Jobs {
                 ));
             }
         };
-        let terminal = job.terminal.as_ref().filter(|_| !job.ended());
+        let terminal = job.terminal.as_ref().filter(|_| !job.has_ended());
         let lease = terminal.and_then(|terminal| terminal.typing().arbiter.lease(boottime()));
         asker.may(&Demand::Stop(job.facts(), lease.as_ref()))?;
         if let Some(terminal) = terminal {
@@ -471,7 +471,7 @@ impl Jobs {
     /// The number of running jobs, and how many bytes of output are kept.
     pub(crate) fn load(&self) -> (usize, u64) {
         let table = self.lock();
-        let running = table.jobs.values().filter(|job| !job.ended()).count();
+        let running = table.jobs.values().filter(|job| !job.has_ended()).count();
         let kept = table.jobs.values().map(|job| {
             let stats = job.spool.stats();
             stats.end - stats.start

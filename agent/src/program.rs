@@ -157,7 +157,7 @@ impl Program {
     }
 
     /// Whether it is over: nothing more happens to it.
-    pub(crate) fn ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         matches!(*self.phase.borrow(), Phase::Ended { .. } | Phase::Failed(_))
     }
 

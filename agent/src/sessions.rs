@@ -168,7 +168,7 @@ impl Sessions {
         let own = &session.job;
         let others = self.jobs.select(|other| {
             let same =
-                other.id != own.id && other.owner.device == own.owner.device && !other.ended();
+                other.id != own.id && other.owner.device == own.owner.device && !other.has_ended();
             same && other.terminal.as_ref().is_some_and(|terminal| {
                 let filed = terminal.filing();
                 filed.labels.group == labels.group && filed.labels.owner == labels.owner

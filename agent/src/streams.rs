@@ -37,7 +37,7 @@ pub(crate) async fn serve<W, R>(
             .with_hint("update the agent")),
     };
     if let Err(failure) = served
-        && !writer.ended()
+        && !writer.has_ended()
     {
         // A refusal is sealed: nobody in between can forge one.
         writer.end(&message(&End::from_failure(failure)));

@@ -225,7 +225,7 @@ impl Terminal {
                 if terminal.is_behind(unseen) && draw.try_send(()).is_ok() {
                     unseen = Some(Instant::now());
                 }
-                if terminal.program.ended() && looked == 0 {
+                if terminal.program.has_ended() && looked == 0 {
                     lock(&terminal.marked_lines).marks.over(log.offset());
                     return;
                 }
@@ -443,7 +443,7 @@ impl Terminal {
 
     /// What its foreground program is doing.
     pub(crate) fn doing(&self) -> Doing {
-        if self.program.ended() {
+        if self.program.has_ended() {
             return Doing::Exited;
         }
         let (Some(master), Some(shell)) = (self.program.master(), self.program.pid()) else {
@@ -533,7 +533,7 @@ impl Terminal {
             name: self.name.clone(),
             doing,
             size: SizeMessage { cols: size.cols, rows: size.rows },
-            marked: self.marks(Marks::seen),
+            marked: self.marks(Marks::marks_commands),
             attached: u32::try_from(attached).unwrap_or(u32::MAX),
             title,
             foreground,

@@ -144,7 +144,7 @@ impl Sealer {
     }
 
     /// Whether FINAL has been sealed.
-    pub fn ended(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         self.ended
     }
 }
@@ -194,7 +194,7 @@ impl Opener {
     }
 
     /// Whether FINAL has been opened.
-    pub fn ended(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         self.ended
     }
 }
@@ -268,7 +268,7 @@ mod tests {
         let (mut sealer, mut opener) = pair();
         let end = Plain { kind: Kind::Control, channel: 0, last: true, payload: b"" };
         assert!(open(&mut opener, seal(&mut sealer, end)).is_ok());
-        assert!(opener.ended() && sealer.ended());
+        assert!(opener.has_ended() && sealer.has_ended());
         let mut another = Sealer { counter: 1, ..pair().0 };
         let late = seal(&mut another, data(b"late"));
         assert!(matches!(open(&mut opener, late), Err(BadFrame::Violation(_))));

@@ -271,8 +271,8 @@ impl Job {
     }
 
     /// Whether it is over: nothing more happens to it.
-    pub(crate) fn ended(&self) -> bool {
-        self.program.ended()
+    pub(crate) fn has_ended(&self) -> bool {
+        self.program.has_ended()
     }
 
     /// Waits until it runs, or has run. Returns an error if it never will.
@@ -348,7 +348,7 @@ impl Job {
     /// Records that its holder is gone, so that its end is unknown.
     pub(crate) fn lose(&self) {
         self.spool.finish();
-        if !self.ended() {
+        if !self.has_ended() {
             if let Some(terminal) = &self.terminal {
                 terminal.filing().lost = Some(Lost::HolderDied);
             }
@@ -375,7 +375,7 @@ impl Job {
     ///
     /// [`Kind::Busy`] if its holder takes no more orders.
     pub(crate) fn stop(&self, signal: Option<i32>) -> Result<Stopped, Failure> {
-        if self.ended() {
+        if self.has_ended() {
             return Ok(Stopped::Ended);
         }
         if let Some(signal) = signal

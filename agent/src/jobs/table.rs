@@ -72,13 +72,13 @@ impl Table {
 
     /// How many sessions have not ended.
     pub(crate) fn open_sessions(&self) -> usize {
-        self.jobs.values().filter(|job| job.terminal.is_some() && !job.ended()).count()
+        self.jobs.values().filter(|job| job.terminal.is_some() && !job.has_ended()).count()
     }
 
     pub(super) fn session(&self, asker: &Asker, name: &str) -> Option<&Arc<Job>> {
         self.jobs.values().find(|job| {
             let named = job.terminal.as_ref().is_some_and(|terminal| terminal.name == name);
-            named && !job.ended() && job.is_seen_by(asker)
+            named && !job.has_ended() && job.is_seen_by(asker)
         })
     }
 
@@ -86,7 +86,7 @@ impl Table {
     /// label.
     pub(crate) fn free_name(&self, asker: &Asker) -> String {
         let asker = asker.as_surface();
-        let seen = |job: &&Arc<Job>| !job.ended() && job.is_seen_by(&asker);
+        let seen = |job: &&Arc<Job>| !job.has_ended() && job.is_seen_by(&asker);
         let sessions = self.jobs.values().filter(seen).filter_map(|job| job.terminal.as_ref());
         let taken: HashSet<u64> =
             sessions.filter_map(|terminal| terminal.name.parse().ok()).collect();
@@ -158,7 +158,7 @@ impl Table {
         self.tombstones.retain(|_, since| now.duration_since(*since) < TOMBSTONE);
         // Running jobs gather at the front, and may run for long.
         loop {
-            let ended = |id: &Nonce| self.jobs.get(id).is_none_or(|job| job.ended());
+            let ended = |id: &Nonce| self.jobs.get(id).is_none_or(|job| job.has_ended());
             let Some(at) = self.order.iter().position(ended) else { break };
             let oldest = self.order.get(at).and_then(|id| self.jobs.get(id));
             let old = oldest.is_some_and(|job| job.ended_for().is_some_and(|age| age > job.keep()));
@@ -188,7 +188,7 @@ impl Table {
         let ended: Vec<_> = self
             .order
             .iter()
-            .filter_map(|id| self.jobs.get(id).filter(|job| job.ended()).cloned())
+            .filter_map(|id| self.jobs.get(id).filter(|job| job.has_ended()).cloned())
             .collect();
         for job in ended {
             let size = sizes(&job);

@@ -71,7 +71,7 @@ pub(super) async fn keep(sessions: Arc<Sessions>) {
 }
 
 fn tick(Session { job, terminal }: &Session, now: Duration) {
-    if job.ended() {
+    if job.has_ended() {
         return;
     }
     let changed = terminal.typing().arbiter.tick(now);

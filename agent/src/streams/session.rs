@@ -147,7 +147,7 @@ async fn wait_settled(Session { job, terminal }: &Session) {
     let deadline = Instant::now() + Duration::from_secs(3);
     let mut marked = terminal.marked();
     let mut phase = job.phase();
-    while !job.ended() && Instant::now() < deadline {
+    while !job.has_ended() && Instant::now() < deadline {
         terminal.draw().await;
         let doing = terminal.doing();
         // Without marks a prompt is assumed once nothing more comes.

@@ -162,7 +162,7 @@ impl Marks {
     }
 
     /// Whether the shell marks its commands.
-    pub(crate) fn seen(&self) -> bool {
+    pub(crate) fn marks_commands(&self) -> bool {
         self.seen
     }
 

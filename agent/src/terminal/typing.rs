@@ -242,7 +242,7 @@ impl Terminal {
     pub(crate) fn at_prompt(&self) -> bool {
         match self.doing() {
             Doing::Prompt => true,
-            Doing::Running if !self.marks(super::Marks::seen) => {
+            Doing::Running if !self.marks(super::Marks::marks_commands) => {
                 let (Some(master), Some(shell)) = (self.program.master(), self.program.pid())
                 else {
                     return false;

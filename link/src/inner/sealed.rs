@@ -135,8 +135,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 
     /// Whether FINAL has been read.
-    pub fn ended(&self) -> bool {
-        self.opener.ended()
+    pub fn has_ended(&self) -> bool {
+        self.opener.has_ended()
     }
 
     /// The underlying reader.
@@ -268,8 +268,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     /// Whether FINAL has been sealed.
-    pub fn ended(&self) -> bool {
-        self.sealer.ended()
+    pub fn has_ended(&self) -> bool {
+        self.sealer.has_ended()
     }
 
     /// Writes all sealed bytes.

@@ -424,7 +424,7 @@ async fn a_message_over_its_limit_ends_the_direction_with_a_failure() {
         writer.message(&large);
         writer.data(1, b"after");
         writer.end(b"end");
-        assert!(writer.ended());
+        assert!(writer.has_ended());
         assert_eq!(writer.flush().await.unwrap_err().kind(), std::io::ErrorKind::InvalidData);
         assert_eq!(writer.finish().await.unwrap_err().kind(), std::io::ErrorKind::InvalidData);
         drop(writer);

@@ -25,11 +25,11 @@ pub(super) async fn look<W: AsyncWrite + Unpin>(
     writer: &mut Writer<W>,
 ) -> Result<(), Failure> {
     let look = move || {
-        let over = job.ended();
+        let over = job.has_ended();
         let found = parts(&job, &wanted);
         let state = job.state();
         // Its end is reported together with all of its output.
-        let found = if job.ended() && !over { parts(&job, &wanted) } else { found };
+        let found = if job.has_ended() && !over { parts(&job, &wanted) } else { found };
         found.map(|found| (found, state))
     };
     let found = tokio::task::spawn_blocking(look).await;

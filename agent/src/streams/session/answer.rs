@@ -45,7 +45,7 @@ pub(super) async fn state_of(session: &Session, who: &Principal) -> Result<Ended
 
 /// Where the log of a session ends, if the session has ended.
 pub(super) fn over_at(job: &Job) -> Option<u64> {
-    job.ended().then(|| job.spool.stats().end)
+    job.has_ended().then(|| job.spool.stats().end)
 }
 
 /// The wire form of a command. `over` is where the log ends, if the terminal has ended: what ran

@@ -44,7 +44,7 @@ fn act(
     action: &Action,
 ) -> Result<(), Failure> {
     let who = &*asker.who;
-    if session.job.ended() && !matches!(action, Action::Limits(_) | Action::Label(_)) {
+    if session.job.has_ended() && !matches!(action, Action::Limits(_) | Action::Label(_)) {
         return Err(already_over(&session.job));
     }
     match action {
@@ -147,7 +147,7 @@ pub(super) fn take(
     who: &Principal,
     stream: u64,
 ) -> Result<(), Failure> {
-    if session.job.ended() {
+    if session.job.has_ended() {
         return Err(already_over(&session.job));
     }
     together(sessions, session, who, |group| group.take(who, stream))?;

@@ -44,7 +44,7 @@ pub(super) async fn serve<W: AsyncWrite + Unpin>(
         count.mark_unchanged();
         let events = collect(terminal, asked, who);
         let grown = asked.offset.is_some_and(|offset| job.spool.end() > offset);
-        if !events.is_empty() || grown || job.ended() || Instant::now() >= deadline {
+        if !events.is_empty() || grown || job.has_ended() || Instant::now() >= deadline {
             let now = state_of(&session, who).await?;
             // Events that happened meanwhile are included.
             let events = Some(collect(terminal, asked, who));

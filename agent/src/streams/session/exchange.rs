@@ -65,7 +65,7 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
         return answer(session, who, reply, send.budget, writer).await;
     }
     // Its output before its end can be requested all the same.
-    if job.ended() {
+    if job.has_ended() {
         return Err(already_over(job));
     }
     if send.instance != context.services.instance {

@@ -19,7 +19,7 @@ fn a_command_has_its_text_its_exit_and_exactly_its_output() {
     let began = format!("{before}{}", mark("C;n"));
     let output = "a \x1b[31mb\x1b[m\r\n";
     let text = format!("{began}{output}{}{}$ {}", mark("D;n;7"), mark("A;n"), mark("B;n"));
-    assert!(read(&mut marks, &text).changed && marks.seen());
+    assert!(read(&mut marks, &text).changed && marks.marks_commands());
     let command = marks.commands().next().unwrap();
     assert_eq!((command.number, command.exit), (1, Some(7)));
     assert_eq!(command.text.as_deref(), Some("ls; %"));

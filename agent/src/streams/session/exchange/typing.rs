@@ -41,7 +41,7 @@ pub(super) async fn begin(
     turn: Option<Arc<ExchangeTurn>>,
 ) -> Result<Sent, Failure> {
     let Session { job, terminal } = session;
-    if job.ended() {
+    if job.has_ended() {
         return Err(already_over(job));
     }
     // Before checking what the terminal wants: the prompt switches pastes on.

@@ -94,7 +94,7 @@ async fn wait(waiting: Waiting<'_>, mut until: Option<Awaited>, deadline: Instan
             (end, said) = (now, Instant::now());
         }
         // Its output before its end has arrived by then.
-        let over = job.ended();
+        let over = job.has_ended();
         if let Some(until) = &mut until
             && until.has_come(deadline).await
         {
@@ -120,7 +120,7 @@ async fn wait(waiting: Waiting<'_>, mut until: Option<Awaited>, deadline: Instan
             let now = job.spool.stats().end;
             let read = job.spool.memory().is_none_or(|memory| memory.seen_until() >= now);
             let doing = terminal.doing();
-            let marks = terminal.marks(Marks::seen);
+            let marks = terminal.marks(Marks::marks_commands);
             let taken_up = || {
                 let said = end > sent.offset && read && terminal.rests();
                 sent.typed == 0 || quiet >= HEED || said
