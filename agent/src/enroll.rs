@@ -79,7 +79,7 @@ pub(crate) async fn enroll(
     answer(state, &pending, patience).await
 }
 
-/// Has whoever minted a token know that somebody else has it, too. Only the inviter can tell that
+/// Lets the inviter know that somebody else has the token, too. Only the inviter can tell that
 /// it was used: for an unused token, this would be the first request. The relay refuses ours, and
 /// passes it on.
 async fn tell_inviter(

@@ -1,4 +1,4 @@
-//! What is done with a request, by its id, its owner, its text and the process that it was for.
+//! What becomes of a request, by its id, its owner, its body and the process that it was for.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -23,7 +23,7 @@ fn owner(device: u8) -> Arc<Principal> {
     Arc::new(Principal::new(Id([device; 32]), Surface::Human, "laptop"))
 }
 
-/// Asks on behalf of this one.
+/// An asker on behalf of `who`.
 fn asker(who: &Arc<Principal>) -> Asker {
     Asker::new(who.clone(), watch::Sender::default().subscribe())
 }
@@ -62,7 +62,7 @@ fn stop(n: u8) -> Stop {
     Stop { job: None, request: Some(Nonce([n; 16])), signal: None, instance: None }
 }
 
-/// A holder on a thread of its own: this program is no agent.
+/// A holder on a thread of its own: this program is not an agent.
 fn thread(_: &Path, socket: OwnedFd) -> Result<Option<Leader>, Failure> {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -72,7 +72,7 @@ fn thread(_: &Path, socket: OwnedFd) -> Result<Option<Leader>, Failure> {
 }
 
 impl Jobs {
-    /// Takes over what is left of the agent before, sessions too.
+    /// Takes over what is left of the previous agent, including sessions.
     async fn adopt(self: &Arc<Self>) -> Vec<Recalled> {
         let state = self.directory.parent().unwrap();
         let sessions = Sessions::open(self.clone(), state, None).unwrap();
@@ -172,7 +172,7 @@ async fn a_request_for_another_process_is_never_carried_out() {
     assert_eq!(kind(late), Some(Kind::Cancelled), "a stop holds also where the outcome is unknown");
 }
 
-/// What runs under the next agent is found by its request, whatever the journal knows.
+/// A run that goes on under the next agent is found by its request, whatever the journal knows.
 #[tokio::test]
 async fn a_run_that_is_taken_over_is_known_without_the_journal() {
     let state = tempfile::tempdir().unwrap();
@@ -192,7 +192,7 @@ async fn a_run_that_is_taken_over_is_known_without_the_journal() {
     ended(&again).await;
 }
 
-/// What the next agent has to know of a run is never more than it reads.
+/// The note about a run is never longer than the next agent reads.
 #[tokio::test]
 async fn a_run_with_long_patterns_is_taken_over_like_any_other() {
     let state = tempfile::tempdir().unwrap();
@@ -212,7 +212,7 @@ async fn a_run_with_long_patterns_is_taken_over_like_any_other() {
         };
         job.talked_about(Nonce([number as u8; 16]), &Delivery::Digest(digest));
     }
-    // Its holder may still be reading what the agent before has said.
+    // Its holder may still be reading what the previous agent has sent.
     let mut now;
     loop {
         now = Arc::new(Jobs::open(state.path(), Nonce([2; 16]), thread).unwrap());
@@ -263,7 +263,7 @@ async fn what_is_written_of_a_run_that_ended_is_read_by_the_next_agent_or_not_at
     let record = |state: &Path, n: u8| state.join("runs").join(Nonce([n; 16]).to_string());
     until_there(&[record(state.path(), 7), record(state.path(), 8)]).await;
     until_journalled(state.path(), "exit code 3").await;
-    // As an agent finds it whose holders have gone.
+    // As for an agent whose holders are gone.
     let copy = tempfile::tempdir().unwrap();
     for name in ["runs", "spool"] {
         std::fs::create_dir(copy.path().join(name)).unwrap();
@@ -318,7 +318,7 @@ async fn until_there(paths: &[PathBuf]) {
     .expect("they are written");
 }
 
-/// A run that cannot be written down is refused, and can be asked for again.
+/// A run that cannot be recorded is refused, and can be requested again.
 #[tokio::test]
 async fn nothing_is_started_that_cannot_be_written_down() {
     let state = tempfile::tempdir().unwrap();
@@ -347,8 +347,8 @@ async fn until_journalled(state: &Path, end: &str) {
     .expect("it is written");
 }
 
-/// An agent can be killed between a write to a program and its count: then nobody may write it
-/// again.
+/// An agent can be killed between a write to a program and its count: then nobody may repeat the
+/// write.
 #[tokio::test]
 async fn input_that_may_have_been_written_is_not_taken_again() {
     let state = tempfile::tempdir().unwrap();
@@ -397,7 +397,7 @@ async fn a_stop_that_overtakes_its_request_is_obeyed() {
     assert_eq!(jobs.stop(&asker(&owner(1)), &stop(7)).unwrap(), Stopped::NeverStarted);
     let late = jobs.start_here(&owner(1), &start(7, "sleep 60"), [5; 32]);
     assert_eq!(kind(late), Some(Kind::Cancelled));
-    // The stop of another owner, for whom it is no job, is for another request.
+    // The stop of another owner, for whom this job does not exist, is for another request.
     let (job, _) = jobs.start_here(&owner(1), &start(8, "sleep 60"), [5; 32]).unwrap();
     assert_eq!(jobs.stop(&asker(&of_a_model(2)), &stop(8)).unwrap(), Stopped::NeverStarted);
     job.wait_for_start().await.unwrap();
@@ -428,8 +428,8 @@ async fn a_stop_that_overtakes_its_request_is_obeyed() {
     assert_eq!(refused, Some(Kind::Busy), "graves are counted");
 }
 
-/// Whoever may see a job is never told that it did not start because another surface or device
-/// asked for it.
+/// Nobody who may see a job gets the answer that it did not start just because another surface or
+/// device requested it.
 #[tokio::test]
 async fn a_stop_by_somebody_else_who_sees_the_job_stops_it() {
     let state = tempfile::tempdir().unwrap();
@@ -498,7 +498,7 @@ async fn a_run_that_waits_when_its_agent_ends_is_known_not_to_have_started() {
     let found = now.find(&asker(&owner(1)), Nonce([9; 16])).unwrap_err();
     assert_eq!(found.kind, Kind::Cancelled, "{found}");
     assert_eq!(now.stop(&asker(&owner(1)), &stop(9)).unwrap(), Stopped::NeverStarted);
-    // Those that had their turn go on, and are not known to the journal alone.
+    // Those that had their turn go on, and not only the journal knows them.
     assert_eq!(
         kind(now.start_here(&owner(1), &start(1, "any"), [5; 32])),
         Some(Kind::OutcomeUnknown)
@@ -566,7 +566,7 @@ async fn what_was_removed_from_the_state_makes_nothing_certain() {
     }
 }
 
-/// A holder keeps a run that has ended until its agent has written it down.
+/// A holder keeps a run that has ended until its agent has recorded it.
 #[tokio::test]
 async fn a_run_that_cannot_be_written_down_is_not_forgotten_by_its_holder() {
     let state = tempfile::tempdir().unwrap();
@@ -596,7 +596,8 @@ async fn a_run_that_cannot_be_written_down_is_not_forgotten_by_its_holder() {
     assert_eq!((found.state().exit, found.state().bytes), (Some(Exit::Code(3)), 4));
 }
 
-/// For want of descriptors, say: a directory in place of a file stands for what cannot be read.
+/// For lack of descriptors, say: a directory in place of a file stands for a file that cannot be
+/// read.
 #[tokio::test]
 async fn what_cannot_be_read_is_left_for_the_next_agent_with_its_output() {
     let state = tempfile::tempdir().unwrap();
@@ -608,7 +609,7 @@ async fn what_cannot_be_read_is_left_for_the_next_agent_with_its_output() {
     let (record, output) =
         (state.path().join("runs").join(&id), state.path().join("spool").join(&id));
     until_there(&[record.clone(), output.clone()]).await;
-    // As an agent finds it whose holders have gone.
+    // As for an agent whose holders are gone.
     let copy = tempfile::tempdir().unwrap();
     prepare(copy.path()).unwrap();
     for name in ["runs", "spool", "sessions", "sessions/00"] {

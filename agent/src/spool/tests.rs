@@ -77,7 +77,7 @@ fn spool(limits: SpoolLimits) -> (tempfile::TempDir, Log) {
     (directory, log)
 }
 
-/// The log as another agent has it that reads what was written down.
+/// The log of another agent that reads the record.
 fn as_written(spool: &Spool) -> Spool {
     let written = cbor::encode(&spool.write_down().unwrap());
     Spool::from_written(cbor::decode(&written, 4 << 20).unwrap(), spool.path().into()).unwrap()
@@ -113,7 +113,7 @@ proptest! {
         let cut = cut.min(model.len());
         let mut late = spool.reader(cut as u64, Mode::Lagging);
         prop_assert_eq!(read_all(&mut late).0, &model[cut..]);
-        // Where a reader of both streams was cut is found again from its two counts.
+        // The position of a reader of both streams can be found again from its two counts.
         let of = |stream| model[..cut].iter().filter(|(s, _)| *s == stream).count() as u64;
         prop_assert_eq!(spool.offset_of(of(1), of(2)), Some(cut as u64));
         // The next agent reads the same.
@@ -250,8 +250,8 @@ fn futures_pending(future: &mut (impl Future<Output = ()> + Unpin)) -> bool {
     std::pin::Pin::new(future).poll(&mut context).is_pending()
 }
 
-/// One thread writes as fast as it can, in a process of its own for all that the other can know,
-/// and others read what has just been written or dropped.
+/// One thread writes as fast as it can, as if it were another process, and others read what has
+/// just been written or dropped.
 #[test]
 fn what_is_read_while_it_is_written_is_what_was_written() {
     const TOTAL: u64 = 64 << 20;

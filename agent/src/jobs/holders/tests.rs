@@ -1,4 +1,4 @@
-//! Holders that are of another age, that say what makes no sense, or that are gone.
+//! Holders of another version, that send nonsense, or that are gone.
 
 use std::os::unix::net::UnixListener;
 
@@ -8,7 +8,7 @@ use farwire_protocol::id::Nonce;
 use super::*;
 use crate::holder::message::{ABLE, HolderReport, VERSION};
 
-/// Nobody asks for a new one here.
+/// No test here starts a new one.
 fn none(_: &Path, _: OwnedFd) -> Result<Option<Leader>, Failure> {
     Err(Failure::new(Kind::Internal, "no holder is to be started"))
 }
@@ -24,7 +24,7 @@ fn listening_as(holders: &Holders, name: &str) -> OwnedFd {
     socket
 }
 
-/// What is adopted from a holder that says this, and whether its socket is still there.
+/// What is adopted from a holder that sends this, and whether its socket is still there.
 async fn adopted(said: Vec<Vec<u8>>) -> (Adopted, bool) {
     let state = tempfile::tempdir().unwrap();
     let holders = Arc::new(Holders::open(state.path(), none).unwrap());
@@ -32,7 +32,7 @@ async fn adopted(said: Vec<Vec<u8>>) -> (Adopted, bool) {
     let holder = std::thread::spawn(move || {
         let (socket, _) = socket.accept().unwrap();
         for packet in said {
-            // Whoever has heard enough may be gone before all is said.
+            // The other side may be gone before everything is sent.
             match rustix::net::send(&socket, &packet, rustix::net::SendFlags::NOSIGNAL) {
                 Ok(_) | Err(rustix::io::Errno::PIPE) => {}
                 Err(error) => panic!("{error}"),
@@ -80,7 +80,7 @@ async fn the_socket_of_one_that_has_died_is_removed() {
     assert!(!state.path().join("holders/one").exists());
 }
 
-/// As if they were stopped, some of them already while agents before this one came.
+/// As if they were stopped, some of them already under earlier agents.
 #[tokio::test(start_paused = true)]
 async fn those_that_do_not_answer_cost_one_wait_together() {
     let state = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! What the next process is told, also by files that are damaged, cut short, missing or of the
-//! first format.
+//! What the next process learns, including from files that are damaged, cut short, missing or of
+//! the first format.
 
 use farwire_protocol::id::Id;
 use farwire_protocol::surface::Surface;
@@ -25,13 +25,13 @@ fn request(number: u8) -> Nonce {
 
 fn open(path: &Path, number: u8) -> Journal {
     if number == 1 {
-        // As it is written with an identity. Where it cannot be, the journal comes later.
+        // As it is written with an identity. If that fails, the journal comes later.
         let _ = create_on(path, BOOT);
     }
     Journal::open_on(path, process(number), BOOT)
 }
 
-/// What this journal says of a request that was sent to that process.
+/// What this journal reports about a request that was sent to that process.
 fn past(journal: &Journal, (sent_to, number): (u8, u8)) -> Past {
     journal.past(&owner(1), request(number), process(sent_to), &BODY)
 }
@@ -75,7 +75,7 @@ fn nothing_is_vouched_for_after_a_restart_of_the_machine() {
     assert_eq!(here, Past::NeverStarted, "of itself a process knows all");
 }
 
-/// Opens the journal with these bytes, and checks that no reserved request is said never to have
+/// Opens the journal with these bytes, and checks that no reserved request is reported as never
 /// started.
 fn check_damaged(bytes: &[u8], what: &str) {
     let directory = tempfile::tempdir().unwrap();

@@ -18,7 +18,7 @@ async fn a_signal_reaches_the_whole_group() {
     assert_eq!(census(&child.leader, None), Census { group: 3, ..Census::default() });
     child.leader.signal_group(9).unwrap();
     assert_eq!(soon(child.leader.exited()).await.unwrap(), Exit::Signal(9));
-    // Its end comes when nobody of them has it any more: they close it on their way out.
+    // Its end comes when none of them has it open any more: they close it on their way out.
     assert_eq!(rest(stdout).await, "");
     soon(async {
         while census(&child.leader, None) != Census::default() {
@@ -147,7 +147,7 @@ async fn programs_of_others_are_not_counted() {
     assert_eq!(finish(mine).await.exit, Exit::Code(0));
 }
 
-/// A leader that has ended and not been collected, and whose child is alive.
+/// A leader that has ended and was not reaped, and whose child is alive.
 async fn left_behind() -> (Leader, pipe::Receiver) {
     let child = start(&script("sleep 1000 & echo ready"));
     let mut stdout = pipe::Receiver::from_owned_fd(child.stdout).unwrap();

@@ -104,7 +104,7 @@ async fn no_signal_is_blocked_or_ignored() {
 
 #[tokio::test]
 async fn no_descriptor_is_inherited() {
-    // Without close-on-exec, as whoever starts the agent may leave them behind.
+    // Without close-on-exec, as the agent may inherit them.
     let leaked = rustix::io::dup(std::fs::File::open("/dev/null").unwrap()).unwrap();
     for user in [None, nobody("no_descriptor_is_inherited (as another user)")] {
         let mut command = command(&["cat"]);

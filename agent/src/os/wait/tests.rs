@@ -1,4 +1,4 @@
-//! How programs end, and that they are collected.
+//! How programs end, and that they are reaped.
 
 use super::*;
 use crate::os::process::Process;

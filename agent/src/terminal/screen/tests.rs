@@ -1,4 +1,4 @@
-//! What is left out of a flood, and what draws a screen anew.
+//! What is skipped in a flood, and how a screen is redrawn.
 
 use proptest::prelude::*;
 
@@ -83,7 +83,7 @@ proptest! {
     }
 }
 
-/// Sequences that switch something, that only draw, or that begin something.
+/// Sequences that switch modes, that only draw, or that begin something.
 fn sequence() -> impl Strategy<Value = Vec<u8>> {
     let all = [
         "\x1b[?1049h",
@@ -251,9 +251,9 @@ fn who_joins_late_has_the_cursor_that_was_saved_at_the_end_of_a_full_row() {
     }
 }
 
-/// Pieces after which a late terminal is as an early one. Where the crate that draws has one of a
-/// thing for each screen, as whether rows are counted from the region, and terminals have one for
-/// both, it would tell us wrong.
+/// Pieces after which a terminal that starts late is in the same state as one that saw everything.
+/// Where the crate that draws keeps a state for each screen, such as origin mode, and terminals
+/// have one for both, it would mislead this test.
 fn before() -> impl Strategy<Value = Vec<Vec<u8>>> {
     prop::collection::vec(piece(), 0..12).prop_filter("shared by both screens", |all| {
         !all.concat().windows(5).any(|of| of == b"\x1b[?6h")
@@ -269,8 +269,7 @@ proptest! {
     ) {
         let mut first = Screen::new(SIZE);
         before.iter().for_each(|piece| first.draw(piece, &all()));
-        // What an alternate screen has that is not shown is told to nobody, and mode 47 shows it
-        // again.
+        // The content of a hidden alternate screen is not redrawn, and mode 47 would show it again.
         let has = |pieces: &[Vec<u8>], mode: &[u8]| memchr::memmem::find(&pieces.concat(), mode).is_some();
         let drawn = has(&before, b"[?47h") || has(&before, b"[?1049h");
         prop_assume!(first.summary().facts.alternate || !drawn || !has(&after, b"[?47h"));

@@ -13,7 +13,7 @@ fn on_terminal(argv: &[&str]) -> SpawnCommand {
     SpawnCommand { terminal: true, ..command(argv) }
 }
 
-/// Reads until a terminal has said this.
+/// Reads until a terminal has written this.
 async fn says(terminal: &mut pipe::Receiver, text: &str) {
     let mut said = String::new();
     while !said.contains(text) {
@@ -63,7 +63,7 @@ fn hazard_a_missing_directory_is_not_passed_over() {
 
 #[tokio::test]
 async fn hazard_descriptors_do_not_leak_into_a_program_on_a_terminal() {
-    // Without close-on-exec, as whoever starts the agent may leave them behind.
+    // Without close-on-exec, as the agent may inherit them.
     let leaked = rustix::io::dup(std::fs::File::open("/dev/null").unwrap()).unwrap();
     let (leader, master) = spawn_on_terminal(&on_terminal(&["cat"]), SIZE).unwrap();
     let mut output = pipe::Receiver::from_owned_fd_unchecked(master.try_clone().unwrap()).unwrap();

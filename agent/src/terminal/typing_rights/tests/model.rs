@@ -1,12 +1,12 @@
-//! A million acts of several actors, against a model that keeps no more than a table and has no
-//! structure in common with the real thing.
+//! A million acts of several actors, against a model that is only a table and shares no structure
+//! with the real thing.
 
 use farwire_protocol::surface::Surface;
 
 use super::*;
 use crate::gate::principal::Principal;
 
-/// So many sessions, all of one group or each alone.
+/// The number of sessions, all in one group or each alone.
 const SESSIONS: usize = 3;
 
 /// Two users, and three agents of two surfaces.
