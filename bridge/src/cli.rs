@@ -42,7 +42,8 @@ use crate::tools::tool::Group;
 
 /// Work on machines behind NAT, end-to-end encrypted
 ///
-/// Runs programs on your servers, keeps their output, and serves all of it to AI clients over MCP.
+/// Runs programs on your servers, keeps their output, and offers all of this to AI clients over
+/// MCP.
 #[derive(Debug, Parser)]
 #[command(name = "farwire", version, arg_required_else_help = true, after_help = FIRST_STEPS)]
 pub(crate) struct Arguments {
@@ -58,52 +59,52 @@ pub(crate) struct Arguments {
 
 const FIRST_STEPS: &str = "First steps:
   farwire demo                      try everything on this machine
-  farwire init --relay -            read a relay's URL and make a workspace
+  farwire init --relay -            read a relay's URL and create a workspace
   farwire server create web-1       print the token that enrolls a server
   farwire run web-1 -- uname -a     run a program there
-  farwire setup codex               let Codex do it";
+  farwire setup codex               let Codex use it";
 
 #[derive(Debug, Subcommand)]
 enum MainCommand {
-    /// Make this device's identity and its workspace
+    /// Create this device's identity and its workspace
     Init(init::Init),
     /// Enroll, list and change servers
     #[command(subcommand)]
     Server(server::ServerCommand),
     /// List servers (the same as `server ls`)
     Servers(server::Ls),
-    /// Run a program on a server; its exit code is ours
+    /// Run a program on a server, and exit with its exit code
     #[command(visible_alias = "exec")]
     Run(run::Run),
     Attach(attach::Attach),
     Sessions(sessions::Sessions),
-    /// Look at a session, type into it, decide who types, without attaching to it
+    /// Inspect a session, type into it or decide who may type, without attaching to it
     #[command(subcommand)]
     Session(session::Session),
-    /// Work on files of a server, beneath the directories that its owner has opened
+    /// Work with files on a server, in the directories that its owner has opened
     #[command(subcommand)]
     Files(files::Files),
-    /// Keep what is typed at password prompts, by name
+    /// Store secrets to type at password prompts, by name
     #[command(subcommand)]
     Secret(secret::Secret),
-    /// Read the output of a run, also after it has ended
+    /// Read the output of a run, even after it has ended
     Output(jobs::Output),
     /// Stop a run
     Stop(jobs::Stop),
-    /// Show what runs
+    /// List open runs and sessions
     Status(jobs::Status),
     /// Print this device's fingerprint
     Fingerprint(Fingerprint),
-    /// Find out what is wrong
+    /// Diagnose problems, and name the next step for each
     Doctor(doctor::Doctor),
     /// Serve MCP to an AI client
     #[command(subcommand)]
     Mcp(McpCommand),
-    /// Tell an AI client on this machine to use Farwire
+    /// Configure an AI client on this machine to use Farwire
     Setup(SetupArgs),
     /// Start a relay and an agent on this machine and show how it all works
     Demo(demo::Demo),
-    /// Print completions for a shell
+    /// Print the completion script for a shell
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -130,30 +131,30 @@ enum McpCommand {
 
 #[derive(Args, Debug)]
 struct Serve {
-    /// Which client starts us: decides how long a call may wait
+    /// The client that starts this server: determines how long a call may wait
     #[arg(long, value_name = "NAME")]
     client: Option<String>,
-    /// Which tools are listed: categories, CATEGORY.*, CATEGORY.TOOL, profiles, or * for all
+    /// Tools to list: categories, CATEGORY.*, CATEGORY.TOOL, profiles, or * for all
     #[arg(long, value_name = "SCOPE", default_value = scope::SCOPE)]
     scope: String,
-    /// Which tools tool_find and tool_call reach besides
+    /// Further tools that tool_find and tool_call can reach
     #[arg(long, value_name = "SCOPE", default_value = scope::CATALOG)]
     catalog: String,
-    /// Optional groups of tools that are there, too
+    /// Also offer these optional groups of tools
     #[arg(long, value_name = "GROUP", value_delimiter = ',')]
     enable: Vec<GroupName>,
     /// Only tools that change nothing
     #[arg(long)]
     read_only: bool,
-    /// Let the tools of category pty be called without an owner
+    /// Allow calls to the pty tools without an owner
     #[arg(long)]
     no_owner: bool,
-    /// Which commands pty_spawn asks about twice, instead of the built-in ones: expressions,
-    /// divided by semicolons
+    /// Commands that pty_spawn runs only after confirmation, instead of the built-in ones: regular
+    /// expressions, separated by semicolons
     #[arg(long, value_name = "REGEX")]
     dangerous_patterns: Option<String>,
-    /// Which commands it asks about twice besides. An environment can add such commands, and take
-    /// none away
+    /// Further commands that need confirmation. The environment can add such commands, but cannot
+    /// remove any
     #[arg(long, value_name = "REGEX", env = "FARWIRE_DANGEROUS_PATTERNS")]
     more_dangerous_patterns: Option<String>,
 }
@@ -164,7 +165,7 @@ enum GroupName {
     Admin,
 }
 
-/// Runs the program and gives its exit code.
+/// Runs the program and returns its exit code.
 pub fn main() -> ExitCode {
     if let Err(failure) = harden::harden() {
         return ExitCode::from(say_failure(&failure));
@@ -187,9 +188,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Bad usage is 64; of `run` it is 255, as everything that is not the program's own code.
+/// Bad usage is 64; for `run` it is 255, like everything that is not the program's own code.
 fn usage(error: &clap::Error) -> ExitCode {
-    // Nowhere to print it to is no reason to fail differently.
+    // If it cannot be printed, the exit code is the same.
     let _ = error.print();
     if !error.use_stderr() {
         return ExitCode::SUCCESS;
@@ -274,7 +275,7 @@ fn fingerprint(home: &Home, options: &Fingerprint) -> Result<(), Failure> {
 }
 
 fn serve_mcp(place: &std::path::Path, serve: &Serve) -> Result<(), Failure> {
-    // What clients allow, by what each was measured to do.
+    // What each client was measured to allow.
     let seconds = match serve.client.as_deref() {
         Some("codex") => 240,
         Some("claude") => 540,
@@ -306,7 +307,7 @@ fn serve_mcp(place: &std::path::Path, serve: &Serve) -> Result<(), Failure> {
     let seat = Seat::new(process, Surface::AiLocal, settings)?;
     let runtime = runtime()?;
     let served = runtime.block_on(mcp::stdio::serve(seat, &banner));
-    // A read of standard input may still block a thread: it is not waited for.
+    // A read of standard input may still block a thread; do not wait for it.
     runtime.shutdown_background();
     served
 }

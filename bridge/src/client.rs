@@ -124,7 +124,7 @@ impl Client {
             }
             TicketState::Open => Some(pending("was created, and its agent has not enrolled yet")),
             TicketState::Late(_) => Some(
-                pending("enrolled after its token's time, and waits for a decision")
+                pending("enrolled after its token had expired, and is waiting for a decision")
                     .with_hint(format!("`farwire server accept {name}` shows its fingerprint")),
             ),
             TicketState::Alarmed { .. } => Some(
@@ -133,7 +133,7 @@ impl Client {
                     format!("several agents used the token of `{name}`, and all were refused"),
                 )
                 .with_hint(format!(
-                    "find out who has it; then `farwire server rm {name}`, and create it again"
+                    "find out who has the token; then `farwire server rm {name}`, and create the server again"
                 )),
             ),
             TicketState::Answered(_) => None,
@@ -147,7 +147,7 @@ impl Client {
         let record = records.iter().find(|record| record.name == server.name)?;
         let other = record.agent.filter(|agent| *agent != server.pin.bundle.id)?;
         let message = format!(
-            "the relay has another agent by this name, {}; pinned is {}",
+            "the relay has another agent of this name, {}; the pinned one is {}",
             other.fingerprint(IdKind::Agent),
             server.pin.fingerprint()
         );
@@ -225,7 +225,7 @@ impl Client {
             // Nothing is sent before there is a link: the kind's own hint speaks of what was
             // started.
             let hint =
-                format!("try again; `farwire doctor {}` looks at the way there", server.name);
+                format!("try again; `farwire doctor {}` checks the connection to it", server.name);
             error.hint = Some(hint);
         }
         Err(with_server_name(replaced.unwrap_or(error), &server.name))
@@ -240,14 +240,14 @@ impl Client {
             return Ok(());
         }
         let bundle = SignedBundle::decode_kind(shown, IdKind::Agent).map_err(|error| {
-            Failure::caused(Kind::HandshakeFailed, "the agent's bundle is not in order", &error)
+            Failure::caused(Kind::HandshakeFailed, "the agent's bundle is not valid", &error)
         })?;
         let kept = self.home.lock().map_err(PinError::File);
         match kept.and_then(|guard| self.home.pins().renew(&guard, &server.name, &bundle)) {
             Ok(_) => Ok(()),
             Err(PinError::Refused(refused)) => {
                 let message =
-                    format!("`{}`: its agent shows another bundle than before", server.name);
+                    format!("`{}`: its agent shows a different bundle than before", server.name);
                 Err(Failure::caused(Kind::HandshakeFailed, message, &refused).with_hint(
                     "its state may have been restored from a backup: enroll the agent again",
                 ))

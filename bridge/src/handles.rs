@@ -1,7 +1,7 @@
-//! Short ids, such as `r12` and `s3`: what each stands for, and who has it.
+//! Short ids, such as `r12` and `s3`: what each stands for, and which server has it.
 //!
-//! An id is given out once, by this installation, and kept in its home. What a *session* is called
-//! besides, by name or by choice, is in [`crate::sessions::find`].
+//! Each id is assigned once, by this installation, and kept in its home. The other ways to name a
+//! *session*, by its name or by the chosen default, are in [`crate::sessions::find`].
 
 use farwire_keystore::{Class, JobOrigin, ShortId};
 use farwire_protocol::failure::{Failure, Kind};
@@ -24,7 +24,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Reads a short id and finds what it stands for. Asks nobody but the home.
+    /// Parses a short id and looks it up in the home, without the network.
     ///
     /// # Errors
     ///
@@ -58,13 +58,13 @@ impl Handle {
         }
     }
 
-    /// The handle of a job that a server has listed. One that was never seen before gets its id.
+    /// The handle of a job that a server has listed. A job that was never seen before gets its id.
     pub fn of_job(client: &Client, server: &Server, job: &Job) -> Result<Self, Failure> {
         let class = if job.session.is_some() { Class::Session } else { Class::Run };
         Self::of(client, server, class, job.job)
     }
 
-    /// The handle of a session. One that was never seen before gets its id.
+    /// The handle of a session. A job that was never seen before gets its id.
     pub fn of_session(client: &Client, server: &Server, session: Nonce) -> Result<Self, Failure> {
         Self::of(client, server, Class::Session, session)
     }

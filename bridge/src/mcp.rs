@@ -1,5 +1,5 @@
-//! The tools over MCP. [`stdio`] is the life of a process that a client starts, `handler` answers
-//! the client, and `instructions` is what its model is told first.
+//! The tools over MCP. [`stdio`] runs the process that a client starts, `handler` answers the
+//! client, and `instructions` holds what its model is told first.
 
 mod handler;
 mod instructions;
@@ -10,7 +10,7 @@ use crate::build::BUILD;
 use crate::text::neutral::neutral_within;
 use crate::tools::offer::Offer;
 
-/// The line that is said on standard error at the start.
+/// The line that is printed on standard error at the start.
 pub fn banner(client: Option<&str>, offer: &Offer) -> String {
     let client = client.map(|client| format!(", client {}", neutral_within(client, 40)));
     let client = client.unwrap_or_default();

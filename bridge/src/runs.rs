@@ -1,8 +1,9 @@
 //! Runs from the bridge's side: a conversation that outlives its streams.
 //!
-//! [`stream`] carries every byte for the command line, [`answer`] brings a digest for a model. Both
-//! send the same request under one id until it is answered: the agent starts at most one program
-//! for it. What was lost is the carrier, until the agent says otherwise under its own keys.
+//! [`stream`] carries every byte for the command line, [`answer`] returns a digest for a model.
+//! Both send the same request under one id until it is answered: the agent starts at most one
+//! program for it. Only the connection counts as lost, until the agent says otherwise under its own
+//! keys.
 
 pub mod answer;
 pub mod control;
@@ -22,7 +23,7 @@ use crate::client::{Client, Server};
 use crate::conversation::{self, Effects, NoAnswer, Trouble};
 use crate::machine::{random_nonce, unix_time};
 
-/// What is asked and how far it has come.
+/// A request and its progress.
 #[derive(Debug)]
 pub struct Conversation {
     id: Nonce,
@@ -32,9 +33,9 @@ pub struct Conversation {
     create: Option<Blob>,
     /// Bytes of output that have been received.
     have: Counts,
-    /// Bytes that must be skipped, because a new conversation repeats them.
+    /// Bytes to skip because a new conversation repeats them.
     skip: Counts,
-    /// The agent has said that the run waits for its turn, and nothing since.
+    /// The agent's last word was that the run is waiting for its turn.
     queued: bool,
 }
 
@@ -53,9 +54,9 @@ impl Conversation {
         })
     }
 
-    /// The first message of the next stream: creates the conversation, or takes it up. A request
+    /// The first message of the next stream: creates the conversation, or resumes it. A request
     /// that starts something names the agent process to which it is first sent, so that no other
-    /// ever carries it out.
+    /// process ever carries it out.
     fn open(&mut self, instance: Nonce) -> Open {
         let resumed = self.generation > 0;
         let request = &mut self.request;
@@ -81,7 +82,7 @@ impl Conversation {
         self.id = random_nonce()?;
         self.generation = 0;
         self.queued = false;
-        // Of the conversation before this one not everything that has come may have come again.
+        // The previous conversation may not have repeated everything that had arrived before it.
         for channel in [STDOUT, STDERR] {
             let come = self.have.get(channel).max(self.skip.get(channel));
             self.skip.set(channel, come);
@@ -90,12 +91,12 @@ impl Conversation {
         Ok(())
     }
 
-    /// Counts bytes of a channel and gives those that are new.
+    /// Counts bytes of a channel and returns how many of them are new.
     fn take<'a>(&mut self, channel: u8, bytes: &'a [u8]) -> Result<&'a [u8], Trouble> {
         let before = self.have.get(channel);
         self.have
             .add(channel, bytes.len())
-            .ok_or_else(|| Trouble::nonsense("more output than can be counted"))?;
+            .ok_or_else(|| Trouble::nonsense("there is more output than can be counted"))?;
         let known = self.skip.get(channel).saturating_sub(before);
         let known = usize::try_from(known).unwrap_or(usize::MAX).min(bytes.len());
         Ok(bytes.get(known..).unwrap_or_default())
@@ -111,7 +112,7 @@ fn effects(request: &Request) -> Effects {
     }
 }
 
-/// Reads the End of a direction: everything that was sent has come, or it is no end.
+/// Reads the End of a direction. It is valid only if everything that was sent has arrived.
 fn read_end(payload: &[u8], counts: &Counts) -> Result<Ended, Trouble> {
     let nonsense = || Trouble::nonsense("the end of the stream is malformed");
     let end: End = read(payload).map_err(|_| nonsense())?;
@@ -123,17 +124,17 @@ fn read_end(payload: &[u8], counts: &Counts) -> Result<Ended, Trouble> {
     peer::decode(&body, 64 << 10).map_err(|_| nonsense())
 }
 
-/// Gives a job that is about to start its short id, before anything is sent.
+/// Assigns a short id to a job that is about to start, before anything is sent.
 pub fn assign(client: &Client, server: &Server, job: Nonce) -> Result<ShortId, Failure> {
     client.ids.assign(record(Class::Run, JobOrigin::Here, server, job))
 }
 
-/// What is said where it is not known what came of a run that was asked for.
+/// The failure when the outcome of a requested run is not known.
 pub fn outcome(id: ShortId, no: NoAnswer) -> Failure {
     no.outcome(
         &format!("`{id}` has started or ended"),
         &format!(
-            "it is not run a second time: `output {id}` shows how it is once the server is back"
+            "it is not run a second time: `output {id}` shows its state once the server is back"
         ),
     )
 }

@@ -1,8 +1,8 @@
-//! Sessions from the bridge's side: terminals that stay.
+//! Sessions from the bridge's side: terminals that persist.
 //!
-//! [`ask`] sends one request and brings one answer; [`attach`] carries keys and bytes for as long
-//! as somebody looks. Both may be repeated: the agent opens and types at most once for a request's
-//! id.
+//! [`ask`] sends one request and returns one answer; [`attach`] carries keys and bytes for as long
+//! as a person is attached. Both may be repeated: the agent opens and types at most once for a
+//! request's id.
 
 pub mod attach;
 pub mod commands;
@@ -38,16 +38,16 @@ use crate::machine::random_nonce;
 use crate::runs::record;
 use crate::text::shown::Piece;
 
-/// No answer of an agent is larger.
+/// The largest answer that an agent may send.
 const LIMIT: u64 = 8 << 20;
 
-/// No answer has more pieces.
+/// The most pieces that an answer may have.
 const PIECES: usize = 1_000;
 
 /// What came back.
 #[derive(Clone, Debug)]
 pub struct SessionReply {
-    /// How the session is.
+    /// The state of the session.
     pub ended: Ended,
     /// Parts of the log.
     pub pieces: Vec<Piece>,
@@ -64,13 +64,13 @@ pub fn exit(command: &Command) -> String {
     }
 }
 
-/// That not all of it was typed, if that is so.
+/// Says that not all of the input was typed, if that is so.
 pub fn untyped(ended: &Ended) -> Option<String> {
     let left = ended.left.filter(|left| *left > 0)?;
     Some(match ended.typed {
         Some(0) => "nothing was typed".to_owned(),
         Some(typed) => format!("only {typed} of {} bytes were typed", typed.saturating_add(left)),
-        // How much was is not said.
+        // The answer does not say how much was typed.
         None => format!("{left} bytes were not typed"),
     })
 }
@@ -82,7 +82,7 @@ fn open(conversation: Nonce, generation: u32, request: &Request) -> Open {
 }
 
 /// A request that starts something or types names the agent process to which it is first sent, so
-/// that no other ever carries it out.
+/// that no other process ever carries it out.
 fn name_instance(request: &mut Request, instance: Nonce) {
     match request {
         Request::Open(start) => start.instance = instance,
@@ -94,12 +94,12 @@ fn name_instance(request: &mut Request, instance: Nonce) {
 /// What a second copy of a request would do.
 fn effects(request: &Request) -> Effects {
     match request {
-        // Without input it looks.
+        // Without input it only looks.
         Request::Send(send) if send.input.is_empty() => Effects::None,
         // The agent opens and types at most once for their ids.
         Request::Open(_) | Request::Send(_) => Effects::Once,
         Request::Control(control) => match control.action {
-            // To set what is set already changes nothing.
+            // Setting the same value twice changes nothing.
             Action::Attach(_)
             | Action::Detach
             | Action::Rule(_)
@@ -134,9 +134,9 @@ pub async fn ask(
     })
 }
 
-/// What is said where an answer to a request that acts is missing.
+/// The failure when a request that acts was not answered.
 fn outcome(remote: Remote<'_>, request: &Request, no: NoAnswer) -> Failure {
-    // What was refused is not there, and takes no number.
+    // A refused session does not exist, and gets no short id.
     if matches!(&no, NoAnswer::Failed(failure) if failure.kind != Kind::OutcomeUnknown) {
         return no.failure();
     }
@@ -151,11 +151,11 @@ fn outcome(remote: Remote<'_>, request: &Request, no: NoAnswer) -> Failure {
     match client.ids.id_of(record(IdClass::Session, asked, server, session)) {
         Ok(id) => no.outcome(
             &format!("`{id}` {what}"),
-            &format!("look before it is done again: `status` lists `{id}`, `output {id}` shows it"),
+            &format!("check before you do it again: `status` lists `{id}`, `output {id}` shows it"),
         ),
         Err(_) => no.outcome(
             &format!("the session {what}"),
-            "look before it is done again: `status` lists what is open",
+            "check before you do it again: `status` lists what is open",
         ),
     }
 }
@@ -203,7 +203,7 @@ async fn receive(carrier: &mut Carrier<'_>) -> Result<SessionReply, Trouble> {
             (FrameKind::Data, _) if frame.channel == TEXT => {
                 counts.add(TEXT, frame.payload.len()).ok_or_else(|| violation("too much text"))?;
                 if counts.get(TEXT) > LIMIT {
-                    return Err(violation("an answer over its limit"));
+                    return Err(violation("the answer is larger than its limit"));
                 }
                 let to = pieces.last_mut().map_or(&mut text, |piece| &mut piece.bytes);
                 to.extend_from_slice(&frame.payload);
@@ -233,7 +233,7 @@ async fn receive(carrier: &mut Carrier<'_>) -> Result<SessionReply, Trouble> {
     }
 }
 
-/// What an end says.
+/// Reads the end of a stream.
 fn read_end(end: &End) -> Result<Ended, Trouble> {
     if let Some(failure) = &end.failure {
         return Err(Trouble::agent_failure(failure.clone()));

@@ -1,4 +1,4 @@
-//! `farwire setup CLIENT`: tells an MCP client on this machine to start us.
+//! `farwire setup CLIENT`: configures an MCP client on this machine to start us.
 //!
 //! ```text
 //! SetupArgs + Context -> Client -> Documents -> text -> ConfigFile
@@ -10,9 +10,9 @@
 //!
 //! - All documents are read and edited before the first is written; a malformed one stops
 //!   everything.
-//! - What is not ours stays, byte for byte. An entry of our name that is not ours is not touched
-//!   without `--force`.
-//! - A second run writes nothing. `--remove` leaves what would be there without us.
+//! - What is not ours stays unchanged, byte for byte. An entry of our name that is not ours is not
+//!   touched without `--force`.
+//! - A second run writes nothing. `--remove` leaves the files as they would be without us.
 //! - Nothing here uses the network, and no client's own command is run.
 //!
 //! To add a client: a file in `setup/`, a line in `CLIENTS`, and its name in `arguments.rs`.
@@ -43,7 +43,7 @@ pub use verify::{Problem, Verified};
 /// Every client that we can set up, in the order in which help lists them.
 const CLIENTS: &[&dyn Client] = &[&codex::Codex, &claude::Claude];
 
-/// Sets up the client that `args` name, or does to it what else they say.
+/// Sets up the client that `args` name, or does the other action that they ask for.
 pub fn run(args: &SetupArgs, context: &Context) -> Result<SetupReport, Failure> {
     let Some(client) = CLIENTS.iter().find(|client| client.name() == args.client) else {
         let names: Vec<_> = CLIENTS.iter().map(|client| client.name()).collect();

@@ -11,12 +11,12 @@
 //! - A line that begins with `[` and a [`Word`] is ours. A payload line that looks like one, in any
 //!   script and case, gets a backslash in front of its bracket (see [`imitation`]).
 //! - Nothing that comes out holds a control character but LF and TAB, nor one that hides, reorders
-//!   or joins what a person sees (see [`chars`]). What was taken away is counted.
-//! - Time is linear in the input, memory is bounded, and cutting the input at other places changes
-//!   nothing.
+//!   or joins what a person sees (see [`chars`]). What was removed is counted.
+//! - Time is linear in the input, memory is bounded, and the result does not depend on where the
+//!   input is cut.
 //!
-//! All of it is pure: no clock, no file, no network. Which bytes are asked for, and what the header
-//! of a tool says, is decided in `tools`.
+//! All of it is pure: no clock, no file, no network. The module `tools` decides which bytes are
+//! asked for, and what a tool's header says.
 
 pub mod clean;
 pub mod error;
@@ -36,8 +36,8 @@ use std::fmt;
 pub use farwire_protocol::chars;
 
 /// The first words of all lines of ours. A header can begin with nothing else, and a payload line
-/// that begins with one of them in brackets is marked: both follow from this list. What a model
-/// could take for one of ours, because a tool or a thing is called so, is in it, too.
+/// that begins with one of them in brackets is marked: both follow from this list. It also has
+/// words that a model could take for one of ours, because a tool or a thing has that name.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Word {
@@ -47,15 +47,15 @@ pub enum Word {
     Error,
     /// Output that is not of a run or a session.
     Output,
-    /// Which servers there are.
+    /// The list of servers.
     Servers,
-    /// One of them.
+    /// One server.
     Server,
-    /// What is open.
+    /// Open handles.
     Open,
-    /// How something is.
+    /// A status.
     Status,
-    /// What a stop came to.
+    /// The result of a stop.
     Stop,
     /// A terminal session.
     Session,
@@ -65,7 +65,7 @@ pub enum Word {
     Copy,
     /// A forwarded port.
     Forward,
-    /// Which tools there are.
+    /// The list of tools.
     Tools,
     /// Between lines: what is left out here.
     Omitted,
@@ -93,7 +93,7 @@ impl Word {
         Self::Binary,
     ];
 
-    /// As it is written: small ASCII letters.
+    /// As it is written, in lower-case ASCII letters.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Run => "run",

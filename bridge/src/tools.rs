@@ -1,4 +1,4 @@
-//! What can be asked over MCP: one file for each tool, or for a few that belong together.
+//! The MCP tools: one file for each, or for a few that belong together.
 //!
 //! A tool is a struct: its fields are its arguments and their comments its manual ([`tool`]). To
 //! add one: a file here, and a line in its category of the [`catalogue`].

@@ -39,7 +39,7 @@ async fn the_terminal_is_put_back_on_every_way_out() {
     let mut person = attached(&world, &[]).await;
     world.kill_relay().await;
     person.types("typed in vain").await;
-    person.sees("trying to come back").await;
+    person.sees("reconnecting").await;
     person.types("\x1d").await;
     assert!(person.ended().await.unwrap().success());
     assert!(person.echoes());

@@ -57,7 +57,7 @@ async fn a_command_typed_from_a_shell_gives_its_output_and_its_exit() {
     let done = send("printf 'a\\nb'; true").await;
     assert_eq!((done.code, done.text().as_str()), (0, "a\r\nb"), "{done:?}");
     let asked = send("read -r -s -p 'Secret? ' X").await;
-    assert!(asked.code == 0 && asked.stderr.contains("waits for something secret"), "{asked:?}");
+    assert!(asked.code == 0 && asked.stderr.contains("is waiting for a secret"), "{asked:?}");
     let busy = world.farwire(&["session", "send", "s1", "--at-prompt", "true"]).await;
     let refused = busy.code == 69 && busy.stderr.contains("error[terminal_busy]");
     assert!(refused || busy.code == 0, "{busy:?}");

@@ -31,7 +31,7 @@ async fn one_key_takes_the_keyboard_and_the_model_is_told_by_whom() {
     person.sees("by-2").await;
     assert!(!person.screen().contains("[farwire"), "nothing is said while nothing matters");
     person.types("\x1e").await;
-    person.sees("[farwire: the keyboard is yours; Ctrl-^ lets go of it]").await;
+    person.sees("[farwire: the keyboard is yours; Ctrl-^ releases it]").await;
     let taken = Instant::now();
     let (text, error) = model.call("session_send", json!({"id": "s1", "text": "echo never"})).await;
     assert!(error && text.starts_with("[error input_locked]"), "{text}");
@@ -47,7 +47,7 @@ async fn one_key_takes_the_keyboard_and_the_model_is_told_by_whom() {
     assert!(show.contains("keyboard") && show.contains("attached"), "{show}");
     until("a second press to be another", async || (taken.elapsed() > TWICE).then_some(())).await;
     person.types("\x1e").await;
-    person.sees("[farwire: you let go of the keyboard]").await;
+    person.sees("[farwire: you released the keyboard]").await;
     until("the model's turn again", async || {
         let send = json!({"id": "s1", "text": "echo again-$((1 + 1))"});
         let (text, error) = model.call("session_send", send).await;
@@ -143,7 +143,7 @@ async fn a_person_who_takes_the_keyboard_at_once_has_it_first() {
     let (text, error) = model.call("session_send", json!({"id": id, "text": "true"})).await;
     assert!(error && text.starts_with("[error input_locked]"), "{text}");
     person.types("\x1e").await;
-    person.sees("you let go of the keyboard").await;
+    person.sees("you released the keyboard").await;
     // What nobody may type is refused in one line, not in one for each key.
     let policy = world.farwire(&["session", "policy", &id, "agent-only"]).await;
     assert_eq!(policy.code, 0, "{policy:?}");

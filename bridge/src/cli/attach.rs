@@ -1,7 +1,7 @@
 //! `farwire attach`: a person at a session.
 //!
-//! Our terminal is opened anew for this, so that it can be read and written without blocking while
-//! the shell that started us keeps it as it was. It is restored on every way out.
+//! Our terminal is opened again for this, so that we can read and write it without blocking while
+//! the shell that started us keeps its own open file unchanged. It is restored on every way out.
 
 mod keyboard;
 mod shown;
@@ -30,32 +30,33 @@ use crate::sessions::find::running_on;
 use crate::text::neutral::neutral_within;
 use crate::verbs::session::open::OpenSession;
 
-/// Pieces of output that wait for our terminal: with the size of a frame they bound our memory.
+/// How many chunks of output may wait for our terminal: with the size of a frame, this bounds our
+/// memory.
 const QUEUE: usize = 32;
 
-/// A terminal that does not take what a program said last is not waited for any longer.
+/// How long to wait for our terminal to accept a program's last output.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Open a session: a terminal that stays when you leave; or come back to it
+/// Open a session, a terminal that stays when you leave, or return to one
 ///
-/// Ctrl-] leaves. Ctrl-^ takes the keyboard, so that nobody else types, and lets go of it again;
-/// pressed twice in a row it is typed, too. What could harm your terminal is held back: clipboard,
-/// reports, pictures, links that are not of the web.
+/// Ctrl-] detaches. Ctrl-^ takes the keyboard, so that nobody else can type, and releases it again;
+/// pressed twice in a row, it is also typed. Output that could harm your terminal is held back:
+/// clipboard access, reports, pictures, and links that are not web links.
 #[derive(Args, Debug)]
 pub(crate) struct Attach {
-    /// Which server, and which of its sessions [default: main]; or a session's id, e.g. s3
+    /// The server and the name of its session [default: main], or a session's id, such as s3
     #[arg(value_name = "SERVER[/NAME]")]
     session: String,
-    /// Look without typing; q or Ctrl-] leaves
+    /// Watch without typing; q or Ctrl-] detaches
     #[arg(long, conflicts_with = "new")]
     read_only: bool,
-    /// Take the keyboard at once: nobody else types for as long as you are attached
+    /// Take the keyboard at once: nobody else can type while you are attached
     #[arg(long, conflicts_with = "read_only")]
     take: bool,
-    /// Open a new session, even if one of that name runs
+    /// Open a new session, even if one of that name is running
     #[arg(long)]
     new: bool,
-    /// Run as this user, if the session is opened [default: the agent's own]
+    /// Run as this user if a session is opened [default: the agent's own]
     #[arg(long, value_name = "USER")]
     user: Option<String>,
 }
@@ -82,12 +83,11 @@ impl Attach {
         match sat.left {
             Left::Detached => {
                 let target = format!("{}/{name}", server.name);
-                // It is called by its id from now on. An id that cannot be had is no reason to
-                // fail.
+                // From now on it is called by its id. Failing to get one is not an error.
                 let handle =
                     sat.session.and_then(|job| Handle::of_session(client, &server, job).ok());
                 let id = handle.map_or_else(String::new, |handle| format!(" from {}", handle.id));
-                note!("farwire: detached{id}; `farwire attach {target}` comes back to it");
+                note!("farwire: detached{id}; `farwire attach {target}` returns to it");
                 Ok(0)
             }
             Left::Ended(ended) => {
@@ -97,7 +97,7 @@ impl Attach {
         }
     }
 
-    /// What is asked of the server: the session with this id or name, or a new one.
+    /// The request to the server: the session with this id or name, or a new one.
     async fn request(
         &self,
         client: &Client,
@@ -141,7 +141,7 @@ impl Attach {
     }
 }
 
-/// How somebody sits at a session.
+/// How a person attaches to a session.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct How {
     pub(super) read_only: bool,
@@ -151,7 +151,7 @@ pub(super) struct How {
     pub(super) clear: bool,
 }
 
-/// How that came to its end.
+/// How it ended.
 #[derive(Debug)]
 pub(super) struct Sat {
     pub(super) left: Left,
@@ -159,8 +159,7 @@ pub(super) struct Sat {
     pub(super) session: Option<Nonce>,
 }
 
-/// Sits at a session until its program ends or whoever sits there leaves. Our terminal is then as
-/// it was.
+/// Attaches until the program ends or the person detaches, and restores the terminal.
 pub(super) async fn sit(
     client: &Client,
     server: &Server,
@@ -173,7 +172,7 @@ pub(super) async fn sit(
     let (counting, counted) = watch::channel(0);
     let talk = Talk { todo: doing, events, shown: counted };
     if how.take {
-        // The queue is empty: it is the first thing that is done.
+        // The queue is empty, so this comes first.
         let _ = todo.try_send(Do::Take);
     }
     keyboard.raw()?;
@@ -204,7 +203,7 @@ pub(super) async fn sit(
     Ok(Sat { left: left?, name, session })
 }
 
-/// What a session is called when nobody says.
+/// The default name of a session.
 const MAIN: &str = "main";
 
 enum Target {

@@ -1,8 +1,8 @@
 //! `farwire demo`: everything on one machine, as separate processes in a scratch directory.
 //!
-//! A relay, an agent and a bridge are started from the programs beside this one; the agent enrolls;
-//! a command goes through the MCP surface; then the relay's own notes of it are shown. All of it is
-//! gone afterwards.
+//! It starts a relay, an agent and a bridge from the programs next to this one, enrolls the agent,
+//! and runs a command through the MCP surface; then it shows the relay's own log of that. Nothing
+//! of it remains afterwards.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -19,10 +19,10 @@ use crate::cli::output::print;
 use crate::cli::runtime::runtime;
 use crate::text::chars;
 
-/// How long any one step may take.
+/// How long each step may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the demonstration runs, unless told otherwise.
+/// The command that the demonstration runs by default.
 const COMMAND: &str = "echo \"hello from $(hostname), as $(id -un)\"; seq 3; exit 7";
 
 #[derive(Args, Debug)]
@@ -46,12 +46,12 @@ impl Demo {
 
     async fn show(&self, scratch: &Scratch) -> Result<(), Failure> {
         let stage = Stage::find(scratch)?;
-        say("1. a relay, in the middle")?;
+        say("1. a relay in the middle")?;
         let (_relay, url) = stage.relay().await?;
         let public = url.split('#').next().unwrap_or_default();
         say(&format!("   {public}"))?;
 
-        say("2. a bridge, beside you: its keys and its workspace")?;
+        say("2. a bridge on your side: its keys and its workspace")?;
         say(&indent(&stage.farwire(&["init", "--relay", "-", "--name", "demo"], &url).await?))?;
 
         say("3. a server: a one-time token, and an agent that enrolls with it")?;
@@ -71,16 +71,16 @@ impl Demo {
         mcp.end().await;
 
         say(
-            "5. all that the relay saw of it: which device opened streams to which agent, sizes, times",
+            "5. everything that the relay saw: which device opened streams to which agent, sizes, times",
         )?;
         say(&indent(&stage.relay_notes()))?;
         say("")?;
         if self.keep {
             say(&format!(
-                "everything keeps running; in another terminal:\n   farwire --home {} run web-1 -- uname -a\nCtrl-C ends it",
+                "everything keeps running; try in another terminal:\n   farwire --home {} run web-1 -- uname -a\nCtrl-C ends it",
                 stage.bridge.display()
             ))?;
-            // Without signals the only way out is the hard one.
+            // Without signals, the only way out is to be killed.
             let _ = tokio::signal::ctrl_c().await;
         } else {
             say(NEXT)?;
@@ -103,7 +103,7 @@ fn say(text: &str) -> Result<(), Failure> {
 }
 
 fn indent(text: &str) -> String {
-    // What our own programs say: their header lines need no marks here.
+    // This is output of our own programs: their header lines need no marks here.
     let shown =
         |line: &str| line.chars().take(300).filter_map(chars::visible_form).collect::<String>();
     let lines: Vec<_> = text.lines().map(|line| format!("   {}", shown(line))).collect();
@@ -114,7 +114,7 @@ fn failure(what: &str, why: impl std::fmt::Display) -> Failure {
     Failure::new(Kind::Io, format!("demo: {what}: {why}"))
 }
 
-/// A directory that is gone when this is.
+/// A directory that is removed on drop.
 #[derive(Debug)]
 struct Scratch(PathBuf);
 
@@ -130,12 +130,12 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What is left is in the system's temporary directory.
+        // What cannot be removed is in the system's temporary directory.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-/// The programs and where they keep their things.
+/// The programs, and the directories of their data.
 struct Stage {
     programs: PathBuf,
     relay_data: PathBuf,
@@ -150,7 +150,7 @@ impl Stage {
         let programs = me.parent().unwrap_or_else(|| Path::new(".")).to_path_buf();
         for name in ["farwire-relay", "farwire-agent"] {
             if !programs.join(name).is_file() {
-                let message = format!("{name} is not beside {}", me.display());
+                let message = format!("{name} is not in the same directory as {}", me.display());
                 return Err(Failure::new(Kind::Configuration, message)
                     .with_hint("build all three programs: `cargo build`"));
             }
@@ -210,7 +210,7 @@ impl Stage {
             .to_owned()
     }
 
-    /// Runs `farwire` to its end and gives what it printed.
+    /// Runs `farwire` to its end and returns what it printed.
     async fn farwire(&self, arguments: &[&str], input: &str) -> Result<String, Failure> {
         let mut command = self.command("farwire");
         command.arg("--home").arg(&self.bridge).args(arguments).stdin(Stdio::piped());
@@ -233,7 +233,7 @@ impl Stage {
             .stdin(Stdio::piped());
         let mut enrolling = std::pin::pin!(finish(command, "enroll", token));
         loop {
-            // Whoever uses the bridge accepts the agent; here it is `farwire servers`.
+            // Any use of the bridge accepts the agent; here, `farwire servers` does.
             tokio::select! {
                 enrolled = &mut enrolling => return say(&indent(enrolled?.lines().next().unwrap_or_default())),
                 () = sleep(Duration::from_millis(100)) => {}
@@ -296,7 +296,7 @@ impl Stage {
         Ok((mcp, names.join(" ")))
     }
 
-    /// The relay's notes about streams.
+    /// The relay's log lines about streams.
     fn relay_notes(&self) -> String {
         let log = std::fs::read_to_string(&self.relay_log).unwrap_or_default();
         let lines =
@@ -309,12 +309,12 @@ impl Stage {
 async fn finish(mut command: Command, name: &str, input: &str) -> Result<String, Failure> {
     let mut child = command.spawn().map_err(|error| failure(name, error))?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A program that fails at once does not read; its own words come below.
+        // A program that fails at once does not read; its error is reported below.
         let _ = stdin.write_all(input.as_bytes()).await;
     }
     let output = timeout(PATIENCE, child.wait_with_output()).await;
     let output = output
-        .map_err(|_| failure(name, "no end in 30 s"))?
+        .map_err(|_| failure(name, "it did not end within 30 s"))?
         .map_err(|error| failure(name, error))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
@@ -322,7 +322,7 @@ async fn finish(mut command: Command, name: &str, input: &str) -> Result<String,
     Err(failure(name, String::from_utf8_lossy(&output.stderr).trim()))
 }
 
-/// A client as small as one can be.
+/// A minimal MCP client.
 struct Mcp {
     child: Child,
     input: ChildStdin,
@@ -358,7 +358,7 @@ impl Mcp {
         };
         timeout(PATIENCE, answered)
             .await
-            .unwrap_or_else(|_| Err(failure(method, "no answer in 30 s")))
+            .unwrap_or_else(|_| Err(failure(method, "it did not answer within 30 s")))
     }
 
     async fn end(mut self) {

@@ -1,5 +1,5 @@
-//! `farwire doctor`: looks at everything between here and the servers, and names the next step for
-//! each thing that is wrong.
+//! `farwire doctor`: checks everything between here and the servers, and names the next step for
+//! each problem.
 
 use std::path::Path;
 use std::time::Duration;
@@ -28,7 +28,7 @@ use crate::text::neutral::neutral_within;
 /// How far clocks may differ before it is worth mentioning, in seconds.
 const SKEW: u64 = 60;
 
-/// How long one look at the network may take.
+/// How long one network check may take.
 const PATIENCE: Duration = Duration::from_secs(7);
 
 /// How long one root may take to be served.
@@ -45,7 +45,7 @@ pub(crate) struct Doctor {
     pub(crate) json: Json,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 struct Check {
     name: String,
@@ -169,7 +169,7 @@ impl Doctor {
     }
 }
 
-/// What one server says of itself.
+/// What one server reports about itself.
 struct Looked {
     server: Server,
     facts: Facts,
@@ -181,13 +181,13 @@ async fn look_at(client: &Client, server: Server) -> Result<Looked, Failure> {
     let mut roots = Vec::new();
     for root in facts.roots.iter().flatten() {
         let served = timeout(ROOT, served(client, &server, root)).await;
-        let silent = || Err(Failure::new(Kind::TimedOut, "its worker did not answer"));
+        let silent = || Err(Failure::new(Kind::TimedOut, "the worker did not answer"));
         roots.push((root.clone(), served.unwrap_or_else(|_| silent())));
     }
     Ok(Looked { server, facts, roots })
 }
 
-/// Reads everything that some command would: what is damaged is better known before it is needed.
+/// Reads every file that any command reads: damage is better known before the file is needed.
 fn files(client: &Client, findings: &mut Findings) {
     let before = findings.0.len();
     let keys = client.home.identity().and_then(|identity| {
@@ -215,7 +215,7 @@ fn files(client: &Client, findings: &mut Findings) {
     match client.ids.damaged() {
         Ok(0) => {}
         Ok(lines) => {
-            let message = format!("{lines} lines of the list of runs are damaged");
+            let message = format!("the list of runs has {lines} damaged lines");
             let failure = Failure::new(Kind::KeystoreCorrupt, message);
             findings.bad("ids", &failure.with_hint("`farwire status --all` finds the runs again"));
         }
@@ -234,15 +234,15 @@ fn misuse(ticket: &Ticket) -> Option<(String, Failure)> {
         TicketState::Answered(answered) => {
             let thief = answered.reused_by?.fingerprint(IdKind::Agent);
             failure(format!(
-                "after its server had enrolled, another agent used it: {thief}; that one was refused"
+                "another agent, {thief}, used the token after its server had enrolled; it was refused"
             ))
             .with_hint(format!(
-                "if that was no second try of yours, somebody else has the token; if {} is not the server's own key, remove the server",
+                "unless you enrolled it twice yourself, somebody else has the token; if {} is not the server's own key, remove the server",
                 answered.agent.id.fingerprint(IdKind::Agent)
             ))
         }
         TicketState::Alarmed { agents, .. } => failure(format!(
-            "{} different agents used it; all were refused",
+            "{} different agents used the token; all were refused",
             agents.len()
         ))
         .with_hint(
@@ -257,18 +257,18 @@ fn open(place: &Path) -> Result<Client, Failure> {
     Client::open(Home::open(place)?, &Surface::Human)
 }
 
-/// Whether a root is served, and the kernel of its server keeps its worker to it.
+/// Checks that a root is served, and that the server's kernel confines the worker to it.
 fn check_root(findings: &mut Findings, label: &str, root: &Root, served: Result<Root, Failure>) {
     let name = format!("{label} root {}", neutral_within(&root.name, 40));
     match served.map(|root| root.confined) {
         Ok(Some(by)) => {
             findings
-                .good(&name, format!("its worker is kept to it by {}", neutral_within(&by, 40)));
+                .good(&name, format!("its worker is confined to it by {}", neutral_within(&by, 40)));
         }
         Ok(None) => findings.bad(
             &name,
             &Failure::new(Kind::Unsupported, "its worker is not confined by the kernel").with_hint(
-                "paths are kept beneath the root all the same; Linux 5.13 and newer have Landlock",
+                "paths are still checked to stay inside the root; Linux 5.13 and later can confine it with Landlock",
             ),
         ),
         Err(failure) => findings.bad(&name, &failure),

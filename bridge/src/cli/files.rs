@@ -1,7 +1,7 @@
-//! `farwire files`: what is beneath the roots that servers have opened.
+//! `farwire files`: files in the roots that servers have opened.
 //!
-//! A file on a server is `SERVER:PATH`. The path is the one that it has there, or begins with the
-//! name of a root; where a server has one root, it may begin in it.
+//! A file on a server is `SERVER:PATH`. The path is absolute, or begins with the name of a root; if
+//! the server has only one root, it may be relative to that root.
 
 mod archive;
 mod arguments;
@@ -26,7 +26,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use crate::cli::jobs::online;
 use crate::client::Client;
 
-/// Work on files of a server, beneath the directories that its owner has opened
+/// Work with files on a server, in the directories that its owner has opened
 #[derive(Debug, Subcommand)]
 pub(crate) enum Files {
     Roots(look::Roots),
@@ -90,7 +90,7 @@ impl Files {
         .map_err(|failure| self.for_people(failure))
     }
 
-    /// The same failure with the option that a person has. What models are told is in
+    /// The same failure, with the command line's option in the hint. Hints for models are in
     /// `tools/file.rs`.
     fn for_people(&self, failure: Failure) -> Failure {
         let hint = match (failure.kind, &failure.hint, self) {
@@ -105,10 +105,10 @@ impl Files {
                 | Self::Archive(_),
             ) => "--force replaces it; or choose another name",
             (Kind::NotAFile, Some(_), Self::Get(_) | Self::Put(_) | Self::Cp(_)) => {
-                "--recursive takes it with all that is in it"
+                "--recursive takes it with everything in it"
             }
             (Kind::DirectoryNotEmpty, None, Self::Rm(_)) => {
-                "--recursive removes it with all that is in it"
+                "--recursive removes it with everything in it"
             }
             _ => return failure,
         };

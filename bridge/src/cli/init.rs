@@ -22,7 +22,7 @@ use crate::cli::output::{Json, print, print_json};
 use crate::cli::runtime::runtime;
 use crate::machine::{random_nonce, unix_time};
 
-/// No URL is longer.
+/// The longest URL.
 const LIMIT: u64 = 8192;
 
 #[derive(Args, Debug)]
@@ -31,7 +31,7 @@ pub(crate) struct Init {
     /// other users of this machine cannot see the invite in it
     #[arg(long, value_name = "URL")]
     relay: String,
-    /// What to call the workspace, and this device on its servers
+    /// The name of the workspace, and of this device on its servers
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     #[command(flatten)]
@@ -48,11 +48,11 @@ impl Init {
         }
         let name = self.name.clone().unwrap_or_else(default_name);
         if !farwire_protocol::outer::valid_name(&name) {
-            let message = format!("--name: `{}` is not a name", name.escape_default());
+            let message = format!("--name: `{}` is not a valid name", name.escape_default());
             return Err(Failure::new(Kind::InvalidArgument, message)
                 .with_hint("use 1 to 64 letters, digits, `-`, `_` or `.`"));
         }
-        // An earlier attempt that did not reach the relay goes on with the identity that it made.
+        // A retry after the relay could not be reached reuses the identity that was created.
         let identity = match home.identity()? {
             Some(identity) => identity,
             None => home.create_identity(&home.lock()?, &name, unix_time())?,
@@ -95,7 +95,7 @@ impl Init {
         let given = text != "-";
         if !given {
             text.clear();
-            // A line and no more: whoever pastes it presses Enter.
+            // One line only: after pasting it, the user presses Enter.
             let mut input = std::io::stdin().lock().take(LIMIT);
             while text.trim().is_empty()
                 && input
@@ -104,7 +104,7 @@ impl Init {
                     > 0
             {}
         }
-        // The line that the relay prints may be given as it is.
+        // The whole line that the relay prints is accepted, too.
         let line = text.trim().strip_prefix("ready ").unwrap_or_else(|| text.trim()).trim();
         let url: RelayUrl = line.parse().map_err(|error: farwire_protocol::address::BadUrl| {
             Failure::new(Kind::InvalidArgument, format!("--relay: {error}")).with_hint(
@@ -117,8 +117,8 @@ impl Init {
         Ok(url)
     }
 
-    /// Replaces this process by one that reads the URL from standard input, so that the invite
-    /// stays on no command line while the relay is asked. Returns only if that fails.
+    /// Replaces this process by one that reads the URL from standard input, so that the invite does
+    /// not stay on a command line while the relay is asked. Returns only if that fails.
     fn begin_again(&self, url: &str) -> Failure {
         let begun = || -> std::io::Result<std::convert::Infallible> {
             let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
@@ -142,7 +142,7 @@ impl Init {
     }
 }
 
-/// The host's name, as far as it is a name.
+/// The host's name, reduced to the characters that names may have.
 fn default_name() -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let host: String =

@@ -23,16 +23,16 @@ use crate::verbs::output::OutputPart;
 use crate::verbs::status::{ListJobs, ServerJobs};
 use crate::verbs::stop::StopJob;
 
-/// How long one look may take.
+/// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Bytes of output that one look brings at most.
+/// How many bytes of output one request returns at most.
 const BUDGET: u32 = 4 << 20;
 
 /// Read the output of a run
 ///
-/// Without a view, prints everything that is kept, byte for byte; with --follow also what comes
-/// next.
+/// Without --view, prints all the output that is kept, byte for byte; with --follow, also what
+/// comes next.
 #[derive(Args, Debug)]
 pub(crate) struct Output {
     /// Which run, such as r12
@@ -40,13 +40,13 @@ pub(crate) struct Output {
     /// Follow it until the program ends
     #[arg(short, long)]
     follow: bool,
-    /// Print only a part of it
+    /// Print only a part of the output
     #[arg(long, value_enum, conflicts_with = "follow")]
     view: Option<Part>,
     /// For range and grep: the first line, from 1
     #[arg(long, default_value_t = 1)]
     offset: u64,
-    /// How many lines, or matches
+    /// How many lines or matches to print
     #[arg(long, default_value_t = 80)]
     lines: u32,
     /// For grep: a regular expression
@@ -86,7 +86,7 @@ pub(crate) struct Status {
     pub(crate) json: Json,
 }
 
-/// Does something on the network, and says goodbye to it.
+/// Does work that needs the network, then closes the connections.
 pub(crate) fn online<T>(
     client: &Client,
     work: impl Future<Output = Result<T, Failure>>,
@@ -109,12 +109,12 @@ impl Output {
         })
     }
 
-    /// Everything that is kept, byte for byte.
+    /// All output that is kept, byte for byte.
     async fn all(&self, client: &Client) -> Result<(), Failure> {
         let Handle { server, job, .. } = Handle::find(client, &self.id)?;
         let running = control::inspect(client, &server, job).await?.state.is_open();
         if running && !self.follow {
-            // What is there now, and no waiting for more.
+            // Print what there is now, without waiting for more.
             return self.part(client).await;
         }
         let request = Request::Take(Take { job, delivery: Delivery::Stream { lossless: false } });
@@ -192,7 +192,7 @@ impl Output {
     }
 }
 
-/// Says on standard error how the program ended, or that it has not.
+/// Prints on standard error how the program ended, or that it has not.
 fn say_end(state: &State) {
     match state.exit {
         Some(Exit::Code(code)) => note!("farwire: it ended with exit code {code}"),
@@ -201,7 +201,7 @@ fn say_end(state: &State) {
         }
         None => match &state.failure {
             Some(failure) => note!("farwire: {failure}"),
-            None if state.queued == Some(true) => note!("farwire: it waits for its turn"),
+            None if state.queued == Some(true) => note!("farwire: it is waiting for its turn"),
             None => note!("farwire: it is still running"),
         },
     }
@@ -211,7 +211,7 @@ fn say_dropped(bytes: u64) {
     note!("farwire: {} bytes are no longer kept", human::size(bytes));
 }
 
-/// Writes bytes. A reader that has gone is no error.
+/// Writes bytes. A reader that has gone is not an error.
 fn write_all(out: &mut impl std::io::Write, bytes: &[u8]) -> Result<(), Failure> {
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -248,17 +248,18 @@ impl Stop {
     }
 }
 
-/// Of each server at most this many jobs are shown, the newest.
+/// How many of the newest jobs of each server are shown at most.
 const ROWS: usize = 1_000;
 
 impl Status {
-    /// Prints what is open. The exit code says whether a server that should have answered did not.
+    /// Prints what is open. The exit code is that of the first server that should have answered and
+    /// did not.
     pub(crate) fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
         let verb = ListJobs { server: self.server.clone(), all: self.all };
         online(client, async {
             let mut inquiry = verb.carry_out(client).await?;
             if !self.json.json && !inquiry.fleet.for_a_moment().await {
-                // What is known does not wait for those that are stuck.
+                // Known rows do not wait for servers that are stuck.
                 print(&table(&rows(client, &inquiry.fleet.take_known())?).text())?;
                 let silent = inquiry.fleet.unanswered().join(", ");
                 note!("farwire: waiting for {}", neutral(&silent));
@@ -287,7 +288,7 @@ fn rows(client: &Client, known: &[ServerJobs]) -> Result<Vec<JobRow>, Failure> {
         }
         let more = jobs.len().saturating_sub(ROWS);
         if more > 0 {
-            note!("farwire: {more} older ones of `{}` are not shown", neutral(&server.name));
+            note!("farwire: {more} older ones on `{}` are not shown", neutral(&server.name));
         }
     }
     Ok(rows)

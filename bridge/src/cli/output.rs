@@ -32,14 +32,14 @@ pub(crate) fn code(failure: &Failure) -> u8 {
     }
 }
 
-/// Whether an answer has been printed as JSON. What is said after that is said on standard error
-/// alone: a program that reads one document must not find two.
+/// Whether an answer has been printed as JSON. Later messages go to standard error alone: a program
+/// that reads one document must not find two.
 static ANSWERED: AtomicBool = AtomicBool::new(false);
 
 pub(super) fn print_failure(failure: &Failure, json: bool) {
     if json && !ANSWERED.load(Ordering::Relaxed) {
         let object = serde_json::json!({"error": error_json(failure)});
-        // What else is said says it, too.
+        // The message on standard error reports the failure, too.
         let _ = print(&format!("{object}\n"));
     }
     say_failure(failure);
@@ -52,7 +52,7 @@ pub(super) fn error_json(failure: &Failure) -> serde_json::Value {
     })
 }
 
-/// Says on standard error what went wrong. Returns the exit code that goes with it.
+/// Prints the failure on standard error. Returns the exit code that goes with it.
 pub(crate) fn say_failure(failure: &Failure) -> u8 {
     let clean = |text: &str| neutral_within(text, 2000);
     let (message, hint) = (clean(&failure.message), clean(failure.hint()));
@@ -69,24 +69,24 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print(&format!("{text}\n"))
 }
 
-/// The exit code with which a shell tells of such an end.
+/// The exit code with which a shell reports such an end.
 pub(crate) fn code_of(exit: Exit) -> Option<u8> {
     match exit {
         Exit::Code(code) => Some(match u8::try_from(code & 0xff) {
             Ok(low) if low > 0 || code == 0 => low,
-            // Not a code of a process on Unix, and no success either.
+            // Not a process exit code on Unix, and not success either.
             _ => u8::MAX,
         }),
         Exit::Signal(number) => number.checked_add(128).and_then(|code| u8::try_from(code).ok()),
     }
 }
 
-/// Prints an answer. A reader that has gone is no error; a full disk is.
+/// Prints an answer. A reader that has gone is not an error; a full disk is.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     print_bytes(text.as_bytes())
 }
 
-/// Prints bytes as they are. A reader that has gone is no error; a full disk is.
+/// Prints bytes as they are. A reader that has gone is not an error; a full disk is.
 pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
@@ -101,7 +101,7 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
 
 static READER_GONE: AtomicBool = AtomicBool::new(false);
 
-/// Whether nobody reads what we print any more: a command that prints without an end is over then.
+/// Whether nobody reads our output any more; an endless command ends then.
 pub(crate) fn reader_is_gone() -> bool {
     READER_GONE.load(Ordering::Relaxed)
 }

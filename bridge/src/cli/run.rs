@@ -1,8 +1,8 @@
 //! `farwire run`: a program on a server as if it were here.
 //!
-//! Bytes pass in both directions as they are; the exit code is the program's, 128 and more for a
-//! signal, and 255 for everything of ours. Ctrl-C interrupts the program, then kills it, then
-//! leaves.
+//! Bytes pass through unchanged in both directions; the exit code is the program's, 128 plus the
+//! number for a signal, and 255 for every failure of Farwire itself. Ctrl-C interrupts the program,
+//! the second kills it, and the third leaves.
 
 use std::ffi::OsString;
 use std::io::{self, Read as _};
@@ -38,23 +38,23 @@ pub(crate) const OURS: u8 = 255;
 /// How much is read from standard input at once.
 const READ: usize = 64 << 10;
 
-/// Pieces of input and output that wait: together they bound our memory.
+/// How many chunks of input and output may wait: together they bound our memory.
 const QUEUE: usize = 8;
 
-/// A program that goes on so long after SIGPIPE takes no heed of it.
+/// A program that still runs this long after SIGPIPE ignores it.
 const HEED: Duration = Duration::from_secs(2);
 
 #[derive(Args, Debug)]
 pub(crate) struct Run {
     /// Which server
     server: String,
-    /// The program and its arguments, after `--`; no shell reads them
+    /// The program and its arguments, after `--`; no shell interprets them
     #[arg(last = true, value_name = "ARGV")]
     argv: Vec<OsString>,
-    /// A line for the user's shell on the server, instead of a program
+    /// Run this line in the user's shell on the server, instead of a program
     #[arg(short = 'c', value_name = "LINE", conflicts_with = "argv", allow_hyphen_values = true)]
     line: Option<OsString>,
-    /// Where to run it [default: the user's home]
+    /// Working directory [default: the user's home]
     #[arg(long, value_name = "DIR")]
     cwd: Option<OsString>,
     /// Set an environment variable; may be given several times
@@ -66,20 +66,21 @@ pub(crate) struct Run {
     /// Use a login shell, with its start-up files
     #[arg(long, requires = "line", conflicts_with = "argv")]
     login: bool,
-    /// Kill it after this time: 30s, 5m, 1h
+    /// Kill the program after this time: 30s, 5m, 1h
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
-    /// Give it no standard input
+    /// Give the program no standard input
     #[arg(short = 'n', long = "no-stdin")]
     no_stdin: bool,
-    /// Run it on a terminal of its own, as interactive programs need
+    /// Run the program on a terminal of its own, as interactive programs need
     ///
-    /// The local terminal is passed through: keys, size, what is shown; Ctrl-] leaves, and hangs up
-    /// on the program. Without a local terminal the program has one of 80 by 24: standard input is
-    /// typed, and its end is Ctrl-D. Standard error is part of what the terminal shows.
+    /// Keys, size and output pass through the local terminal; Ctrl-] leaves, which hangs up on the
+    /// program. Without a local terminal, the program gets one of 80 columns by 24 rows: standard
+    /// input is typed into it, and its end is typed as Ctrl-D. Standard error is part of the
+    /// terminal's output.
     #[arg(short = 't', long = "terminal", conflicts_with_all = ["detach", "json", "login"])]
     terminal: bool,
-    /// Print its id and leave it running
+    /// Print the run's id and leave it running
     #[arg(long)]
     detach: bool,
     /// With --detach: print JSON
@@ -90,7 +91,7 @@ pub(crate) struct Run {
 fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("an environment variable is KEY=VALUE".to_owned()),
+        _ => Err("an environment variable has the form KEY=VALUE".to_owned()),
     }
 }
 
@@ -115,12 +116,12 @@ impl Run {
             client.close().await;
             done
         });
-        // A read of standard input may still block a thread: it is not waited for.
+        // A read of standard input may still block a thread; do not wait for it.
         runtime.shutdown_background();
         code
     }
 
-    /// What is run, and how.
+    /// The program to run, and how.
     fn verb(&self) -> verb::RunProgram {
         let program = match &self.line {
             Some(line) => Program::Line(blob(line)),
@@ -148,7 +149,7 @@ impl Run {
         let Detached { handle, queued } = self.verb().detach(client, server).await?;
         let Handle { id, server, .. } = handle;
         if queued {
-            note!("farwire: the server is busy; `{id}` waits for its turn");
+            note!("farwire: the server is busy; `{id}` is waiting for its turn");
         }
         if self.json {
             print_json(&serde_json::json!({"id": id.to_string(), "server": server.name}))?;
@@ -174,9 +175,9 @@ impl Run {
             }
             left = interrupts(client, &server, job) => {
                 left?;
-                let message = format!("left; `{id}` goes on on `{}`", server.name);
+                let message = format!("left; `{id}` keeps running on `{}`", server.name);
                 return Err(Failure::new(Kind::OutcomeUnknown, message)
-                    .with_hint(format!("`farwire output {id}` shows what it says, `farwire stop {id}` ends it")));
+                    .with_hint(format!("`farwire output {id}` shows its output, `farwire stop {id}` ends it")));
             }
         };
         // Everything has been received; now it must be written.
@@ -198,7 +199,7 @@ fn report(ended: &Ended) {
         note!("farwire: {escaped} processes left the process group and were not killed");
     }
     if state.reason == Some(farwire_protocol::streams::run::Reason::Timeout) {
-        note!("farwire: killed, its time was up");
+        note!("farwire: killed, because its time was up");
     }
 }
 
@@ -206,7 +207,7 @@ fn exit_code(ended: &Ended) -> u8 {
     ended.state.exit.and_then(code_of).unwrap_or(OURS)
 }
 
-/// Reads standard input on a thread of its own: it may block for ever, and nobody waits for it.
+/// Reads standard input on a thread of its own: it may block forever, and nothing waits for it.
 fn stdin() -> mpsc::Receiver<Bytes> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     std::thread::spawn(move || {
@@ -233,14 +234,14 @@ fn stdin() -> mpsc::Receiver<Bytes> {
 async fn interrupts(client: &Client, server: &Server, job: Nonce) -> Result<(), Failure> {
     let no_signal = |error| Failure::new(Kind::Io, format!("no signals: {error}"));
     let mut int = signal(SignalKind::interrupt()).map_err(no_signal)?;
-    // Whether the next one has come while the one before was still being sent.
+    // Whether the next Ctrl-C has come while the previous signal was still being sent.
     let mut came = false;
     for (number, what) in [(libc::SIGINT, "interrupting"), (libc::SIGKILL, "killing")] {
         if !came {
             int.recv().await;
         }
         note!(
-            "farwire: {what} it; once more to {}",
+            "farwire: {what} it; press Ctrl-C again to {}",
             if number == libc::SIGINT { "kill it" } else { "leave" }
         );
         came = tokio::select! {
@@ -264,7 +265,7 @@ struct Watcher<'a> {
     client: &'a Client,
     server: &'a Server,
     job: Nonce,
-    /// What the run is called here.
+    /// The run's short id.
     id: String,
     sink: Sink,
 }
@@ -285,7 +286,7 @@ impl Watcher<'_> {
                             continue;
                         }
                         note!(
-                            "farwire: nobody reads the output, and the program goes on all the same; Ctrl-C interrupts it, `farwire stop {}` ends it",
+                            "farwire: nobody reads the output any more, but the program keeps running; Ctrl-C interrupts it, `farwire stop {}` ends it",
                             self.id
                         );
                     }
@@ -296,11 +297,11 @@ impl Watcher<'_> {
                 }
                 RunEvent::Lost(why) if !lost => {
                     lost = true;
-                    note!("farwire: {why}; the program goes on, trying to get back to it");
+                    note!("farwire: {why}; the program keeps running; reconnecting");
                 }
                 RunEvent::Back if lost => {
                     lost = false;
-                    note!("farwire: back");
+                    note!("farwire: reconnected");
                 }
                 RunEvent::Queued => note!("farwire: the server is busy; waiting for our turn"),
                 RunEvent::Lost(_) | RunEvent::Back | RunEvent::Started => {}
@@ -308,15 +309,15 @@ impl Watcher<'_> {
         }
     }
 
-    /// Whether the program runs, as far as can be learnt.
+    /// Whether the program is running, as far as is known.
     async fn goes_on(&self) -> bool {
         let job = control::inspect(self.client, self.server, self.job).await;
         job.is_ok_and(|job| job.state.exit.is_none() && job.state.failure.is_none())
     }
 
-    /// Nobody reads our output any more: the program is told as it would be here.
+    /// Nobody reads our output any more: send the program SIGPIPE, as it would get here.
     async fn reader_gone(&self) {
-        // If this cannot be told, the program goes on, as it would without us.
+        // If the signal cannot be sent, the program keeps running, as it would without us.
         let _ = control::stop(self.client, self.server, self.job, Some(libc::SIGPIPE)).await;
     }
 }

@@ -1,7 +1,7 @@
-//! `farwire secret`: what is typed at password prompts, kept by name.
+//! `farwire secret`: secrets to type at password prompts, kept by name.
 //!
 //! A value is read from standard input, or on a terminal without being shown; never from the
-//! command line, which others can see. It is printed by nothing.
+//! command line, which others can see. Nothing ever prints it.
 
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 
@@ -14,15 +14,16 @@ use zeroize::Zeroizing;
 use crate::cli::output::{Json, print, print_json};
 use crate::text::neutral::neutral;
 
-/// Ctrl-C at a prompt of ours.
+/// The exit code of Ctrl-C at a prompt.
 const INTERRUPTED: u8 = 130;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Secret {
-    /// Store a secret, read from standard input or typed without being shown
+    /// Store a secret, read from standard input or typed without echo
     ///
-    /// A model that is told the name can have it typed where a terminal asks for a password, and
-    /// never sees it. On standard input, one line: `pass show sudo | farwire secret set sudo`.
+    /// A model that knows the name can have the secret typed where a terminal asks for a password,
+    /// but never sees it. From standard input, one line is read: `pass show sudo | farwire secret
+    /// set sudo`.
     Set(Name),
     /// List the names of secrets
     Ls(Ls),
@@ -32,7 +33,7 @@ pub(crate) enum Secret {
 
 #[derive(Args, Debug)]
 pub(crate) struct Name {
-    /// What it is called
+    /// Its name
     name: String,
 }
 
@@ -82,7 +83,7 @@ fn read() -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
     let Some(first) = read_hidden("secret: ")? else { return Ok(None) };
     let Some(second) = read_hidden("again: ")? else { return Ok(None) };
     if first != second {
-        return Err(Failure::new(Kind::InvalidArgument, "the two were not the same")
+        return Err(Failure::new(Kind::InvalidArgument, "the two secrets were not the same")
             .with_hint("nothing was stored; try again"));
     }
     Ok(Some(first))
@@ -110,7 +111,7 @@ fn line() -> Result<Zeroizing<Vec<u8>>, Failure> {
     Ok(value)
 }
 
-/// Our terminal while it does not show what is typed. Put back when this goes.
+/// Our terminal with echo turned off. Dropping it restores the terminal.
 struct Unseen(Termios);
 
 impl Unseen {
@@ -118,7 +119,8 @@ impl Unseen {
         let terminal = io::stdin();
         let before = tcgetattr(&terminal).map_err(|error| read_failure(&error))?;
         let mut unseen = before.clone();
-        // Every key comes as it is, Ctrl-C too: the terminal is put back before we end of it.
+        // Keys arrive unprocessed, even Ctrl-C: the terminal is restored before we exit because of
+        // it.
         unseen.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
         tcsetattr(&terminal, OptionalActions::Flush, &unseen)
             .map_err(|error| read_failure(&error))?;
@@ -128,7 +130,7 @@ impl Unseen {
 
 impl Drop for Unseen {
     fn drop(&mut self) {
-        // A terminal that is gone needs nothing.
+        // A terminal that is gone needs no restoring.
         let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.0);
         let _ = io::stderr().write_all(b"\n");
     }
@@ -137,7 +139,7 @@ impl Drop for Unseen {
 fn read_hidden(prompt: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
     let _unseen = Unseen::begin()?;
     let mut error = io::stderr();
-    // The prompt is for people: one that cannot be shown is no reason not to read.
+    // The prompt is for people: read even if it cannot be shown.
     let _ = error.write_all(prompt.as_bytes()).and_then(|()| error.flush());
     let mut value = Zeroizing::new(Vec::with_capacity(Phrases::LONGEST + 1));
     let mut byte = Zeroizing::new([0]);
@@ -146,7 +148,7 @@ fn read_hidden(prompt: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
         match (read.map_err(|error| read_failure(&error))?, byte[0]) {
             (0, _) | (_, b'\r' | b'\n' | 0x04) => return Ok(Some(value)),
             (_, 0x03) => return Ok(None),
-            // Ctrl-U begins anew; the erase key takes a whole character back.
+            // Ctrl-U erases everything; the erase key removes one whole character.
             (_, 0x15) => value.clear(),
             (_, 0x08 | 0x7f) => while value.pop().is_some_and(|last| last & 0xc0 == 0x80) {},
             (_, key) if value.len() <= Phrases::LONGEST => value.push(key),

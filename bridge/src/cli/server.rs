@@ -40,17 +40,17 @@ pub(crate) enum ServerCommand {
     /// Remove a server from the relay's records and from this device
     #[command(visible_alias = "rm")]
     Remove(Named),
-    /// Trust a server by the bundle that `farwire-agent fingerprint --bundle` prints on it
+    /// Trust a server by its bundle, which `farwire-agent fingerprint --bundle` prints there
     Add(AddServer),
-    /// Replace the pinned key of a server, after comparing it with a person at the server
+    /// Replace a server's pinned key, after you have compared it with a person at the server
     Repin(AddServer),
-    /// Accept an enrollment that came after its token's time
+    /// Accept an enrollment that arrived after its token had expired
     Accept(Accept),
 }
 
-/// What is run on a server to enroll it. The token goes through standard input, so that it is in no
-/// list of processes; with a blank before it, the command stays out of the history of shells that
-/// are set up as usual.
+/// The command that enrolls a server. The token goes through standard input, so that no process
+/// list shows it; the leading space keeps the command out of the history of shells with the usual
+/// settings.
 fn enrolling(token: &str) -> String {
     format!(" echo {token} | sudo farwire-agent enroll --token -")
 }
@@ -120,7 +120,7 @@ pub(crate) struct AddServer {
 pub(crate) struct Accept {
     /// Which server
     name: String,
-    /// Accept the agent with this fingerprint; without it the fingerprint is shown
+    /// Accept the agent with this fingerprint; without this option, the fingerprint is shown
     #[arg(long, value_name = "FINGERPRINT")]
     fingerprint: Option<String>,
     #[command(flatten)]
@@ -128,14 +128,14 @@ pub(crate) struct Accept {
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("a label is KEY=VALUE")?;
+    let (key, value) = text.split_once('=').ok_or("a label has the form KEY=VALUE")?;
     if valid_label(key, value) {
         return Ok((key.to_owned(), value.to_owned()));
     }
-    Err("a label's key is like a name, its value has no `,` or `=`".to_owned())
+    Err("a label's key follows the rules for names, and its value has no `,` or `=`".to_owned())
 }
 
-/// Reads 90s, 30m, 1h, 7d.
+/// Parses 90s, 30m, 1h, 7d.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let forms = "use a number with s, m, h or d, such as 30s, 5m, 1h or 7d";
     let (number, unit) =
@@ -185,7 +185,8 @@ impl ServerCommand {
 impl Create {
     fn carry_out(&self, client: &Client) -> Result<(), Failure> {
         if !valid_name(&self.name) {
-            let message = format!("`{}` is not a name for a server", self.name.escape_default());
+            let message =
+                format!("`{}` is not a valid name for a server", self.name.escape_default());
             return Err(Failure::new(Kind::InvalidArgument, message).with_hint(
                 "use 1 to 64 letters, digits, `-`, `_` or `.`, beginning with a letter or a digit",
             ));
@@ -193,7 +194,7 @@ impl Create {
         let labels: BTreeMap<_, _> = self.labels.iter().cloned().collect();
         let lifetime = u32::try_from(self.expires.as_secs()).unwrap_or(u32::MAX);
         if lifetime > 7 * 86_400 {
-            return Err(Failure::new(Kind::InvalidArgument, "--expires: 7d at most"));
+            return Err(Failure::new(Kind::InvalidArgument, "--expires: at most 7d"));
         }
         let ticket = self.mint(client, labels.clone())?;
         let text = ticket.token.encode();
@@ -239,7 +240,7 @@ impl Create {
 }
 
 impl Ls {
-    /// Lists what is known. The exit code says whether the relay did not answer, so that their
+    /// Lists the known servers. The exit code says whether the relay answered, without which their
     /// states are not known.
     pub(crate) fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
         let verb = Servers { query: self.query.clone() };
@@ -339,8 +340,8 @@ fn remove(client: &Client, options: &Named) -> Result<(), Failure> {
     say_done(options.json, &options.name, "removed")
 }
 
-/// Removes the tickets of a server that nobody was let in with, and those that somebody else has
-/// used, too: whoever removes the server has seen to that.
+/// Removes a server's tickets that admitted nobody, and those that another agent has used, too:
+/// removing the server settles that.
 fn forget(client: &Client, name: &str) -> Result<(), Failure> {
     let tickets = client.home.tickets();
     let guard = client.home.lock()?;
@@ -402,14 +403,13 @@ impl Accept {
                 }
             });
         let (ticket, late) = late.ok_or_else(|| {
-            let message = format!("no enrollment of `{}` waits for a decision", self.name);
+            let message = format!("no enrollment of `{}` is waiting for a decision", self.name);
             Failure::new(Kind::UnknownServer, message)
         })?;
         let fingerprint = late.agent.fingerprint(IdKind::Agent);
         if self.fingerprint.as_ref() != Some(&fingerprint) {
             if self.fingerprint.is_some() {
-                let message =
-                    format!("the agent that waits has another fingerprint: {fingerprint}");
+                let message = format!("the waiting agent has another fingerprint: {fingerprint}");
                 return Err(Failure::new(Kind::InvalidArgument, message));
             }
             note!(

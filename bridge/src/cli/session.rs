@@ -20,22 +20,22 @@ use crate::client::Client;
 // A command that says more than a line has its words where its arguments are.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Session {
-    /// Show its state, who types, who is attached, its labels and limits
+    /// Show a session's state, who types, who is attached, its labels and limits
     Show(show::Show),
     Screen(show::Screen),
     Send(send::Send),
     Commands(commands::Commands),
     History(history::History),
-    /// Resize its terminal
+    /// Resize a session's terminal
     Resize(shape::Resize),
-    /// Send a signal to its foreground program
+    /// Send a signal to a session's foreground program
     Signal(shape::Signal),
     Take(typing::Take),
     /// Release the keyboard
     Release(typing::Release),
     Handoff(typing::Handoff),
     Policy(typing::SetPolicy),
-    /// File it under a tag or a group, or let nobody type
+    /// Set a session's tag or group, or make it read-only
     Label(shape::Label),
     Limits(shape::SetLimits),
     Close(shape::Close),

@@ -15,11 +15,11 @@ use crate::verbs::session;
 
 /// List sessions: id, place, state, who types, who is attached, program, idle time, age
 ///
-/// Who types is the holder of the keyboard, or the rule where nobody holds it: shared, user-only,
+/// "Who types" is the holder of the keyboard or, if nobody holds it, the rule: shared, user-only,
 /// user-priority or agent-only.
 #[derive(Args, Debug)]
 pub(crate) struct Sessions {
-    /// Only this server [default: all that can be reached]
+    /// Only this server [default: all reachable servers]
     server: Option<String>,
     /// Include sessions that have ended or are lost
     #[arg(short, long)]
@@ -29,14 +29,15 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// Shows what there is. The exit code says whether a server that should have answered did not.
+    /// Lists the sessions. The exit code is that of the first server that should have answered and
+    /// did not.
     pub(crate) fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
         let verb = session::list::Sessions { server: self.server.clone(), all: self.all };
         online(client, async {
             let mut inquiry = verb.carry_out(client).await?;
             let mut shown = 0;
             if !self.json.json && !inquiry.fleet.for_a_moment().await {
-                // What is known does not wait for those that are stuck.
+                // Known rows do not wait for servers that are stuck.
                 let known = rows(inquiry.fleet.take_known());
                 shown = known.len();
                 print(&table(&known).text())?;

@@ -148,7 +148,7 @@ impl Attempts {
         }
         let message = format!("`{}` did not answer in time, and nothing was started", server.name);
         NoAnswer::Failed(Failure::new(Kind::TimedOut, message).with_hint(format!(
-            "try again; `farwire doctor {}` looks at the way there",
+            "try again; `farwire doctor {}` checks the connection to it",
             server.name
         )))
     }

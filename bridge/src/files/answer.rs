@@ -87,13 +87,13 @@ impl Gathering {
                 answer.done = *done;
                 return Ok(Some(Ok(std::mem::take(answer))));
             }
-            Said::Content(_) => return Err(violation("an answer over its limit")),
+            Said::Content(_) => return Err(violation("the answer is larger than its limit")),
             Said::Message(_) => return Err(violation("an answer to another question")),
         }
         let most = [answer.entries.len(), answer.matches.len(), answer.changes.len()];
         let texts = TEXTS * (self.most / MOST);
         match self.texts > texts || most.iter().any(|count| *count > self.most) {
-            true => Err(violation("an answer over its limit")),
+            true => Err(violation("the answer is larger than its limit")),
             false => Ok(None),
         }
     }

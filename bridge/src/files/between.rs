@@ -72,7 +72,7 @@ impl CopyEnd {
     pub(super) async fn stat(&self, client: &Client) -> Result<Entry, Failure> {
         let ask = Ask::Stat(Blob(self.place.path.clone()));
         let answer = self.enter(client).await?.answer(client, ask, None).await?;
-        let nothing = || Failure::new(Kind::ProtocolViolation, "an answer without an entry");
+        let nothing = || Failure::new(Kind::ProtocolViolation, "the answer has no entry");
         answer.done.entry.ok_or_else(nothing)
     }
 

@@ -1,6 +1,6 @@
-//! Answers one MCP client: the tools that it is offered, and its calls of them.
+//! Answers one MCP client: lists its tools, and carries out its calls.
 //!
-//! Every call is answered, also one whose tool panics. What a tool does is in `tools`.
+//! Every call is answered, even if its tool panics. What a tool does is in `tools`.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,13 +31,14 @@ use crate::tools::tool::Entry;
 /// How long a client may keep the list of tools: it is fixed in a version.
 const FRESH_MS: u64 = 3_600_000;
 
-/// Progress is told this often at most: the agent sends it about once a second.
+/// Progress is reported at most this often: the agent sends it about once a second.
 const PROGRESS: usize = 4;
 
 /// Answers one client.
 pub(super) struct Handler {
     seat: Arc<Seat>,
-    /// From when on a cancelled call is one that nobody has cancelled: we are about to end.
+    /// Cancelled when we are about to end: from then on, a cancelled call was not cancelled by the
+    /// client.
     leaving: CancellationToken,
 }
 
@@ -67,7 +68,7 @@ impl ServerHandler for Handler {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
-        // None are declared, and a client that asks all the same is told so.
+        // None are declared, and a client that asks anyway gets an error.
         Err(ErrorData::method_not_found::<rmcp::model::ListPromptsRequestMethod>())
     }
 
@@ -81,7 +82,7 @@ impl ServerHandler for Handler {
         Ok(list.with_ttl_ms(FRESH_MS).with_cache_scope(CacheScope::Private))
     }
 
-    /// What is no request that we know: either its method, or what it is asked with.
+    /// The error for an unknown request: either its method or its parameters.
     async fn on_custom_request(
         &self,
         request: CustomRequest,
@@ -89,7 +90,7 @@ impl ServerHandler for Handler {
     ) -> Result<CustomResult, ErrorData> {
         let shown = neutral_within(&request.method, 60);
         if matches!(request.method.as_str(), "initialize" | "tools/call" | "tools/list") {
-            let message = format!("{shown}: the parameters are not what it takes");
+            let message = format!("{shown}: the parameters are not valid");
             return Err(ErrorData::invalid_params(message, None));
         }
         Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, shown, None))
@@ -133,7 +134,7 @@ impl ServerHandler for Handler {
 }
 
 impl Handler {
-    /// Calls a tool on a task of its own: a panic in it is an answer, and not the end of us.
+    /// Calls a tool on its own task: a panic in it becomes an error, and does not end the server.
     async fn answer(
         &self,
         entry: Entry,

@@ -1,18 +1,17 @@
-//! Who started us, and that they are gone.
+//! The process that started us, and its end.
 //!
-//! A client that is killed takes its end of standard input along, and that is our end too. But
-//! others may have inherited that end, and then nothing comes and nothing ends: so the parent
-//! itself is watched.
+//! A killed client closes its end of standard input, and then we end too. But other processes may
+//! have inherited that end and keep it open, so the parent itself is watched.
 
 use rustix::process::{Pid, getppid};
 use tokio::net::unix::pipe;
 
-/// Waits until the process that started us has ended. For ever where the system cannot tell.
+/// Waits until the process that started us has ended. Waits forever if the system cannot tell.
 pub(super) async fn wait_for_exit() {
     let Some(parent) = getppid() else { return std::future::pending().await };
     match watch(parent) {
         Some(watched) => {
-            // It ended before it could be watched: its number may be another's by now.
+            // It ended before it could be watched: its pid may belong to another process by now.
             if getppid() != Some(parent) {
                 return;
             }
@@ -28,7 +27,7 @@ pub(super) async fn wait_for_exit() {
 fn watch(parent: Pid) -> Option<pipe::Receiver> {
     use rustix::process::{PidfdFlags, pidfd_open};
 
-    // To be read it is as a pipe is: when there is something to know.
+    // A pidfd becomes readable when the process ends, so it can be polled as a pipe is.
     let parent = pidfd_open(parent, PidfdFlags::NONBLOCK).ok()?;
     pipe::Receiver::from_owned_fd_unchecked(parent).ok()
 }

@@ -1,8 +1,7 @@
-//! MCP on standard input and output, in both eras of the protocol: the life of a process that
-//! serves one client.
+//! MCP on standard input and output, in both eras of the protocol, for one client.
 //!
 //! It answers before anything is opened or dialled, never writes anything but its answers to
-//! standard output, and ends within a second when standard input does, or whoever started it.
+//! standard output, and ends within a second after standard input or its parent does.
 
 use std::io::{self, Write as _};
 use std::pin::{Pin, pin};
@@ -21,13 +20,13 @@ use super::handler::Handler;
 use super::parent;
 use crate::tools::seat::Seat;
 
-/// After standard input has ended, calls that are under way are given so long, and goodbyes as long
-/// again. Clients kill who takes longer.
+/// After standard input has ended, calls that are under way get this long, and closing connections
+/// as long again. Clients kill servers that take longer.
 const FAREWELL: Duration = Duration::from_millis(300);
 
 /// Serves one client until its standard input ends.
 pub async fn serve(seat: Seat, banner: &str) -> Result<(), Failure> {
-    // Not being able to say it is no reason not to serve.
+    // Serve even if the banner cannot be printed.
     let _ = writeln!(io::stderr(), "{banner}");
     let seat = Arc::new(seat);
     let broken = |error: &dyn std::fmt::Display| {
@@ -45,18 +44,18 @@ pub async fn serve(seat: Seat, banner: &str) -> Result<(), Failure> {
     };
     let running = match met {
         Ok(running) => running,
-        // A client that leaves before it has said anything is no error.
+        // A client that leaves before it has sent anything is not an error.
         Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
         Err(error) => return Err(broken(&error)),
     };
     let mut waiting = pin!(running.waiting());
     let ended = tokio::select! {
         ended = &mut waiting => ended.map(drop).map_err(|error| broken(&error)),
-        // What answers calls would wait for them for longer.
+        // The service itself would wait longer for calls that are under way.
         () = async { left.cancelled().await; sleep(FAREWELL).await } => Ok(()),
         () = &mut gone => Ok(()),
     };
-    // Runs go on; only the connections are said goodbye to.
+    // Runs continue; only the connections are closed.
     leaving.cancel();
     let goodbye = async {
         seat.close().await;
@@ -66,7 +65,7 @@ pub async fn serve(seat: Seat, banner: &str) -> Result<(), Failure> {
     ended
 }
 
-/// Standard input, which tells of its end.
+/// Standard input that signals its end.
 struct StdinReader {
     input: StdioReader,
     left: CancellationToken,

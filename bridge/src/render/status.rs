@@ -29,17 +29,17 @@ pub struct JobRow {
     pub age_ms: u64,
     /// Who asked: device and surface.
     pub owner: String,
-    /// Who types, if it is a session and not everybody may.
+    /// Who types, for a session in which not everybody may.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub typing: Option<String>,
     /// The user that it runs as.
     pub user: String,
-    /// What runs.
+    /// Its command.
     pub command: String,
 }
 
 impl JobRow {
-    /// The row of a job. One that was never shown before gets its short id now.
+    /// The row of a job. A job that was never shown before gets its short id now.
     pub fn of(client: &Client, server: &Server, job: &Job) -> Result<Self, Failure> {
         let handle = Handle::of_job(client, server, job)?;
         let session = job.session.as_ref();

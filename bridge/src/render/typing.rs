@@ -9,10 +9,10 @@ use farwire_protocol::streams::session::{
 use crate::text::neutral::neutral_within;
 use crate::text::{human, signal};
 
-/// A name is shown up to so many characters.
+/// At most this many characters of a name are shown.
 const NAME: usize = 64;
 
-/// Of what was typed, so many characters are shown.
+/// At most this many characters of typed text are shown.
 const TYPED: usize = 100;
 
 /// Somebody: `laptop/human`, `laptop/ai-local codex`.
@@ -24,7 +24,7 @@ pub fn actor(actor: &Actor) -> String {
     }
 }
 
-/// The same, and that it is us, if it is.
+/// The same, with a mark if it is ourselves.
 pub fn actor_or_you(one: &Actor) -> String {
     match one.mine {
         Some(true) => "you".to_owned(),
@@ -52,7 +52,7 @@ pub fn lease(lease: &Lease) -> String {
     }
 }
 
-/// How a lease came to be where it is.
+/// How the lease came to its holder.
 pub fn transfer(transfer: &Transfer) -> String {
     let mut text = transfer.way.name().to_owned();
     if let Some(from) = &transfer.from {
@@ -70,7 +70,7 @@ pub fn transfer(transfer: &Transfer) -> String {
     text
 }
 
-/// Somebody who is attached, in a line.
+/// An attached client, in one line.
 pub fn participant(one: &Participant) -> String {
     let mut text = format!("{} for {}", actor_or_you(&one.actor), time(one.age_ms));
     if one.read_only {
@@ -112,7 +112,7 @@ pub fn event(event: &Event) -> String {
     }
 }
 
-/// A time that passed: `3m20s ago`.
+/// An elapsed time: `3m20s ago`.
 pub fn ago(millis: u64) -> String {
     format!("{} ago", time(millis))
 }

@@ -1,4 +1,4 @@
-//! A run, or a part of one, as one answer of bounded size.
+//! A run, or part of its output, as one answer of bounded size.
 
 use std::time::Duration;
 
@@ -15,22 +15,22 @@ use crate::conversation::{Attempts, Carried, Carrier, Next, Remote, Trouble, car
 use crate::runs::{Conversation, effects, read_end};
 use crate::text::shown::Piece;
 
-/// No answer of an agent is larger.
+/// The largest answer that an agent may send.
 const LIMIT: usize = 8 << 20;
 
 /// What came back.
 #[derive(Clone, Debug)]
 pub struct RunReply {
-    /// How the run is, or how it ended.
+    /// The state of the run, or how it ended.
     pub ended: Ended,
     /// The parts of the log that were asked for.
     pub pieces: Vec<Piece>,
 }
 
-/// What is told while the answer is waited for.
+/// What is reported while waiting for the answer.
 #[derive(Clone, Debug)]
 pub enum News {
-    /// Lines so far, and the last one as it came.
+    /// The number of lines so far, and the last line as it came.
     Progress(u64, Vec<u8>),
     /// The server is busy; the run waits for its turn.
     Queued,
@@ -42,7 +42,7 @@ pub enum News {
 ///
 /// # Errors
 ///
-/// Why there is no answer; for a request that starts something, whether that is known.
+/// Why there is no answer; for a request that starts something, whether it has started.
 pub async fn ask(
     client: &Client,
     server: &Server,
@@ -79,7 +79,7 @@ impl<N: FnMut(News) + Send> Carried for Asking<N> {
     }
 
     fn again(&mut self, _: Next) -> Result<(), Failure> {
-        // A digest begins anew: nothing of it has been shown.
+        // A new stream sends the digest from its beginning: nothing of it has been shown.
         self.conversation.anew()
     }
 
@@ -101,7 +101,7 @@ impl<N: FnMut(News)> Asking<N> {
                         piece.ok_or_else(|| Trouble::nonsense("bytes without their piece"))?;
                     let counted = counts.add(PIECE, frame.payload.len());
                     if counted.is_none() || counts.get(PIECE) > LIMIT as u64 {
-                        return Err(Trouble::nonsense("an answer over its limit"));
+                        return Err(Trouble::nonsense("the answer is larger than its limit"));
                     }
                     piece.bytes.extend_from_slice(&frame.payload);
                 }
@@ -126,7 +126,7 @@ impl<N: FnMut(News)> Asking<N> {
             Ok(ToBridge::Started(_)) => self.conversation.queued = false,
             Ok(_) => {}
             // A message of a newer agent is skipped.
-            Err(_) => tracing::debug!("a message of the agent is not known here"),
+            Err(_) => tracing::debug!("the agent sent an unknown message"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Questions to a server: jobs, stops, facts.
+//! Control requests to a server: jobs, stops, facts.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -22,17 +22,18 @@ use crate::conversation::{
 use crate::known_roots::check_name;
 use crate::machine::random_nonce;
 
-/// How long a question is asked.
+/// How long to keep asking a question.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// No more jobs of a server are listed: an agent keeps 10,000 sessions and 4,096 others at most.
+/// The most jobs of a server that are listed: an agent keeps at most 10,000 sessions and 4,096
+/// other jobs.
 const JOBS: usize = 15_000;
 
-/// How often a link whose streams may be silent for hours is shown to be in use: it dies of ten
-/// minutes' silence.
+/// How often to send a sign of life on a link whose streams may be silent for hours: a link expires
+/// after ten minutes of silence.
 const ATTEND: Duration = Duration::from_secs(120);
 
-/// A stream on which a question is not answered for so long is taken to be held back.
+/// A stream that leaves a request unanswered for this long is taken to be held back.
 const WINDOW: Duration = Duration::from_secs(8);
 
 /// What a second copy of a question would do. The agent carries out a stop without a signal once
@@ -54,12 +55,12 @@ fn effects(ask: &Ask) -> Effects {
 ///
 /// # Errors
 ///
-/// What the agent says, or why it could not be asked within 20 s.
+/// The agent's failure, or why it could not be asked within 20 s.
 pub async fn ask(client: &Client, server: &Server, ask: Ask) -> Result<Answer, Failure> {
     answer(client, server, ask).await.map_err(NoAnswer::failure)
 }
 
-/// Asks one question, again over other streams while they break.
+/// Asks one question, and repeats it over new streams when they break.
 async fn answer(client: &Client, server: &Server, ask: Ask) -> Result<Answer, NoAnswer> {
     let attempts = Attempts::new(effects(&ask), Some(PATIENCE));
     carry(Remote::new(client, server), attempts, &mut Question(ask)).await
@@ -101,13 +102,13 @@ impl Question {
         match (reply.failure, reply.answer) {
             (Some(failure), _) => Err(Trouble::agent_failure(failure)),
             (None, Some(answer)) => Ok(answer),
-            (None, None) => Err(Trouble::nonsense("an answer of a newer agent")),
+            (None, None) => Err(Trouble::nonsense("the answer is from a newer agent")),
         }
     }
 }
 
 fn unexpected<T>() -> Result<T, Failure> {
-    Err(Failure::new(Kind::ProtocolViolation, "the answer to another question"))
+    Err(Failure::new(Kind::ProtocolViolation, "the answer is for another request"))
 }
 
 /// Shows the server that we are still here.
@@ -123,7 +124,7 @@ pub(crate) async fn attend(remote: Remote<'_>, link: &Link) {
         if link.is_stale() {
             return;
         }
-        // Whether the server can be reached shows at the stream itself.
+        // The stream itself shows whether the server can be reached.
         let _ = ping(remote.client, remote.server).await;
     }
 }
@@ -137,7 +138,7 @@ pub(crate) async fn attended<T>(
 ) -> T {
     let attending = Box::pin(async {
         attend(remote, link).await;
-        // The question goes on where it is.
+        // The question stays on its stream.
         std::future::pending::<Infallible>().await
     });
     tokio::select! {
@@ -169,8 +170,8 @@ pub async fn jobs(client: &Client, server: &Server, running: bool) -> Result<Vec
 ///
 /// # Errors
 ///
-/// `outcome_unknown` where no answer has come to a stop that may have arrived; `unknown_id` for a
-/// job of which the agent knows nothing, and that is no request that it has refused for good.
+/// `outcome_unknown` if a stop that may have arrived was not answered; `unknown_id` for a job that
+/// the agent does not know, unless it is a request that the agent has refused for good.
 pub async fn stop(
     client: &Client,
     server: &Server,
@@ -199,8 +200,8 @@ pub async fn stop_sent(
     }
 }
 
-/// Stops what a short id means. Only of what was asked for here can an agent say that it never
-/// starts.
+/// Stops the job that a short id names. Only for a job that was requested here can an agent say
+/// that it will never start.
 ///
 /// # Errors
 ///
@@ -231,14 +232,14 @@ async fn stop_seen(
 
 async fn stopped(client: &Client, server: &Server, stop: Stop) -> Result<Stopped, Failure> {
     let answer = answer(client, server, Ask::Stop(stop)).await;
-    let look = "look how it is with `status` before you send the signal again";
+    let look = "check its state with `status` before you send the signal again";
     match answer.map_err(|no| no.outcome("it was stopped", look))? {
         Answer::Stopped(stopped) => Ok(stopped),
         _ => unexpected(),
     }
 }
 
-/// How one job is.
+/// Returns the state of one job.
 pub async fn inspect(client: &Client, server: &Server, job: Nonce) -> Result<Job, Failure> {
     match ask(client, server, Ask::Inspect(job)).await? {
         Answer::Job(job) => Ok(job),
@@ -246,7 +247,7 @@ pub async fn inspect(client: &Client, server: &Server, job: Nonce) -> Result<Job
     }
 }
 
-/// What machine a server is.
+/// Returns facts about the server's machine.
 pub async fn facts(client: &Client, server: &Server) -> Result<Facts, Failure> {
     match ask(client, server, Ask::Facts).await? {
         Answer::Facts(facts) => check_facts(facts),
@@ -254,7 +255,7 @@ pub async fn facts(client: &Client, server: &Server) -> Result<Facts, Failure> {
     }
 }
 
-/// Facts from which names can be taken.
+/// Checks that the names of the roots are valid.
 fn check_facts(facts: Facts) -> Result<Facts, Failure> {
     facts.roots.iter().flatten().try_for_each(check_name)?;
     Ok(facts)

@@ -1,10 +1,10 @@
-//! Commands that are known to take long: nobody is made to wait for them to find that out.
+//! Commands that are known to take long, so that nobody has to wait to find that out.
 
 use std::sync::LazyLock;
 
 use regex::RegexSet;
 
-/// Installing, building, fetching, copying, and what never ends by itself.
+/// Commands that install, build, fetch or copy, and commands that never end by themselves.
 const PATTERNS: &[&str] = &[
     r"\b(apt|apt-get|dnf|yum|zypper|brew|apk|snap)\s+(-\S+\s+)*(install|add|update|upgrade|dist-upgrade|full-upgrade)\b",
     r"\bpacman\s+-S",

@@ -1,11 +1,11 @@
-//! A run with every byte, for the command line: standard input in, standard output and error out,
-//! in constant memory, over as many connections as it takes.
+//! A run with every byte of its input and output, for the command line, in constant memory and over
+//! as many connections as it takes.
 //!
 //! # Invariants
 //!
-//! - Bytes come out once and in order, whatever was repeated on the way.
+//! - Each byte comes out once and in order, whatever was repeated on the way.
 //! - Input that may have arrived is sent again only from where the agent says that it is.
-//! - There is an exit only from an authenticated end; until then a lost stream is taken up again.
+//! - Only an authenticated end yields an exit; until then, a lost stream is resumed.
 
 use std::io::ErrorKind;
 
@@ -36,7 +36,7 @@ pub enum RunEvent {
     Queued,
     /// Bytes of [`STDOUT`] or [`STDERR`].
     Output(u8, Bytes),
-    /// So many bytes of [`STDOUT`] and of [`STDERR`] were dropped before we could read them.
+    /// This many bytes of [`STDOUT`] and of [`STDERR`] were dropped before we could read them.
     Gap(u64, u64),
     /// The server cannot be reached; we try until it can.
     Lost(String),
@@ -56,12 +56,12 @@ struct PendingInput {
     ended: bool,
 }
 
-/// Runs it to its end, however long the server cannot be reached. `stdin` ends when its sender is
+/// Runs it to its end, however long the server is unreachable. `stdin` ends when its sender is
 /// dropped.
 ///
 /// # Errors
 ///
-/// Why there is no end; for a request that starts something, whether that is known.
+/// Why the end is not known; for a request that starts something, whether it has started.
 pub async fn stream(
     client: &Client,
     server: &Server,
@@ -112,8 +112,8 @@ impl Carried for RunStream {
         };
         let mut open = self.conversation.open(carrier.instance());
         if follows == Follows::Input {
-            // Should this be held back and come after another stream has carried the request, the
-            // agent must not pass the input on.
+            // If this stream is held back and arrives after another one has carried the request,
+            // the agent must not pass the input on.
             open.have = Some(vec![Offset { channel: STDIN, offset: self.input.unsent.base() }]);
         }
         carrier.begin(open);
@@ -144,7 +144,7 @@ impl Carried for RunStream {
 
 impl RunStream {
     async fn tell(&self, event: RunEvent) {
-        // Whoever listened has gone: the run goes on all the same.
+        // The listener has gone; the run continues all the same.
         let _ = self.events.send(event).await;
     }
 
@@ -156,7 +156,7 @@ impl RunStream {
     ) -> Result<Ended, Trouble> {
         let remote = carrier.remote;
         let (writer, incoming, link) = carrier.split();
-        // Where the agent's standard input is; nothing is sent before that is known.
+        // The agent's offset in standard input; nothing is sent before it is known.
         let known = (follows == Follows::Input).then_some(self.input.unsent.base());
         let (acked, ack) = watch::channel(known);
         let mut down = Down {
@@ -204,11 +204,11 @@ impl Down<'_> {
         if channel != STDOUT && channel != STDERR {
             return Err(Trouble::nonsense("bytes of an unknown channel"));
         }
-        // First a place for it: this may be cut off at any wait, and what was counted by then is
-        // never sent again.
+        // Reserve a place first: this may be cancelled at any await, and what was counted by then
+        // is never sent again.
         let place = self.events.reserve().await;
         let new = self.conversation.take(channel, &bytes)?.len();
-        // Whoever listened may have gone: the run goes on all the same.
+        // The listener may have gone; the run continues all the same.
         if let (1.., Ok(place)) = (new, place) {
             place.send(RunEvent::Output(channel, bytes.slice(bytes.len() - new..)));
         }
@@ -247,12 +247,12 @@ impl Down<'_> {
     }
 
     async fn tell(&self, event: RunEvent) {
-        // Whoever listened has gone: the run goes on all the same.
+        // The listener has gone; the run continues all the same.
         let _ = self.events.send(event).await;
     }
 }
 
-/// An agent acknowledges what was never sent.
+/// The failure of an agent that acknowledges what was never sent.
 const MORE: &str = "the program has had more input than was sent";
 
 /// The sending half of a stream.
@@ -262,7 +262,8 @@ struct Up<'a> {
 }
 
 impl Up<'_> {
-    /// Sends standard input from where the agent is. Ends only when it cannot go on from there.
+    /// Sends standard input from the agent's offset on. Returns only when it cannot continue from
+    /// there.
     async fn send(mut self, writer: &mut Writer<SendHalf>, follows: Follows) -> Trouble {
         if follows == Follows::End {
             return std::future::pending().await;
@@ -291,7 +292,7 @@ impl Up<'_> {
         let gone = || std::io::Error::from(ErrorKind::BrokenPipe);
         let PendingInput { unsent, source, ended } = &mut *self.input;
         unsent.forget(sent);
-        // What was sent before and has not arrived goes again.
+        // What was sent before and has not arrived is sent again.
         let again: Vec<Bytes> = unsent.chunks().cloned().collect();
         for chunk in again {
             sent += chunk.len() as u64;

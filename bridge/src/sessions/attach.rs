@@ -1,10 +1,10 @@
-//! Somebody at a terminal: keys go there, bytes come back, over as many streams as it takes.
+//! A person at a terminal: keys go out and bytes come back, over as many streams as it takes.
 //!
 //! # Invariants
 //!
 //! - A key is typed once: what may have arrived is sent again only from where the agent says that
 //!   it is.
-//! - Bytes come in the order of the log. Where some were passed over, the screen comes instead.
+//! - Bytes come in the order of the log. If some are skipped, the screen is sent in their place.
 
 use std::time::Duration;
 
@@ -32,29 +32,29 @@ use crate::conversation::{
 use crate::machine::random_nonce;
 use crate::runs::control;
 
-/// How long it is tried to get to a session that has not been seen yet.
+/// How long to keep trying to reach a session that has not been seen yet.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// That so much more was shown is said at once.
+/// After this many more bytes were shown, that is acknowledged at once.
 const SEEN_MUCH: u64 = 64 << 10;
 
-/// More than this is a flood, and said soon.
+/// More than this is a flood, and is acknowledged soon.
 const SEEN_LITTLE: u64 = 4 << 10;
 const SEEN_SOON: Duration = Duration::from_millis(10);
 
-/// That keys have come back is said when there is time.
+/// Smaller amounts, such as echoed keys, are acknowledged later.
 const SEEN_LATE: Duration = Duration::from_millis(250);
 
-/// What somebody does.
+/// What the person does.
 #[derive(Clone, Debug)]
 pub enum Do {
     /// Types.
     Type(Bytes),
-    /// Has a terminal of this size now.
+    /// The terminal now has this size.
     Resize(Size),
-    /// Takes the keyboard from whoever has it.
+    /// Takes the keyboard from its holder.
     Take,
-    /// Lets go of the keyboard.
+    /// Releases the keyboard.
     Release,
     /// Leaves.
     Detach,
@@ -65,9 +65,9 @@ pub enum Do {
 pub enum AttachEvent {
     /// The session exists.
     Attached(Attached),
-    /// The screen is drawn anew: what is shown now is void.
+    /// The screen is redrawn from scratch: what is shown now is void.
     Screen,
-    /// What the terminal says.
+    /// Output of the terminal.
     Bytes(Bytes),
     /// What was typed was not passed on.
     Refused(Failure),
@@ -75,7 +75,7 @@ pub enum AttachEvent {
     Typing(Box<TypingRights>),
     /// The server cannot be reached; we try until it can.
     Lost(String),
-    /// It can be reached again; so many typed bytes may be lost.
+    /// It can be reached again; this many typed bytes may be lost.
     Back(u64),
 }
 
@@ -92,7 +92,7 @@ pub enum Left {
 #[derive(Clone, Copy, Debug)]
 enum Taken {
     Until(u64),
-    /// It died over a write, and counts from nothing again: what had not been acknowledged may have
+    /// It died during a write, and counts from zero again: what had not been acknowledged may have
     /// been typed.
     Unknown,
 }
@@ -103,25 +103,25 @@ struct Attachment {
     first: Request,
     read_only: bool,
     session: Option<Nonce>,
-    /// Where in the log we are; none when what is shown is void.
+    /// Our offset in the log; none when what is shown is void.
     offset: Option<u64>,
     size: Option<Size>,
-    /// The keyboard was asked for while there was nobody to ask.
+    /// The keyboard was requested while the server could not be reached.
     takes: bool,
     /// Typed, and not yet taken.
     unsent: Unsent,
     todo: mpsc::Receiver<Do>,
     events: mpsc::Sender<AttachEvent>,
-    /// How many bytes were told, of all streams.
+    /// How many bytes were passed on, over all streams.
     told: u64,
     /// How many of them were shown.
     shown: watch::Receiver<u64>,
 }
 
-/// How whoever sits at a terminal and whoever carries it talk.
+/// The channels between the terminal's side and the side that carries it.
 #[derive(Debug)]
 pub struct Talk {
-    /// What somebody does.
+    /// What the person does.
     pub todo: mpsc::Receiver<Do>,
     /// What happens.
     pub events: mpsc::Sender<AttachEvent>,
@@ -169,7 +169,7 @@ impl Carried for Attachment {
     ) -> Result<Left, Trouble> {
         let opened = tokio::select! {
             opened = remote.client.stream(remote.server, Class::Interactive) => opened,
-            // A server that cannot be reached holds nobody back.
+            // An unreachable server does not keep anybody from leaving.
             () = self.leave() => return Ok(Left::Detached),
         };
         let mut carrier = Carrier::on(opened?, remote, attempts);
@@ -190,11 +190,11 @@ impl Carried for Attachment {
         attempts: &mut Attempts,
     ) -> Result<(), NoAnswer> {
         if self.session.is_some() {
-            // It is there, and is waited for until somebody leaves.
+            // The session exists; from now on, keep trying until the person leaves.
             attempts.observe_only();
         }
         if attempts.count() == 1 {
-            // What is said now is written over what is shown.
+            // This message is written over what is shown.
             self.offset = None;
             self.tell(AttachEvent::Lost(trouble.failure.message.clone())).await;
         }
@@ -209,17 +209,17 @@ impl Carried for Attachment {
 
 impl Attachment {
     async fn tell(&self, event: AttachEvent) {
-        // Whoever looked has gone, and detaches.
+        // The viewer has gone: detach.
         let _ = self.events.send(event).await;
     }
 
-    /// Keeps what is typed meanwhile. Comes to an end when somebody leaves.
+    /// Buffers what is typed meanwhile. Returns when the person leaves.
     async fn leave(&mut self) {
         loop {
             match self.todo.recv().await {
                 None | Some(Do::Detach) => return,
                 Some(Do::Type(bytes)) => {
-                    // Typed blindly; a little of it is kept.
+                    // Typed blindly; only a little of it is kept.
                     if self.unsent.len() < 4096 {
                         self.unsent.push(bytes);
                     }
@@ -243,7 +243,7 @@ impl Attachment {
         }
     }
 
-    /// Carries keys and bytes until the program or the stream ends, or somebody leaves.
+    /// Carries keys and bytes until the program or the stream ends, or the person leaves.
     async fn exchange(&mut self, carrier: &mut Carrier<'_>, again: bool) -> Result<Left, Trouble> {
         let remote = carrier.remote;
         let (writer, incoming, link) = carrier.split();
@@ -269,7 +269,7 @@ impl Attachment {
             () = control::attend(remote, &link) => Err(down.incoming.move_link()),
         };
         if down.screen > 0 {
-            // Only a part of the screen has been drawn: it is drawn anew.
+            // Only part of the screen has been drawn: redraw it.
             *down.offset = None;
         }
         outcome
@@ -285,7 +285,7 @@ struct Down<'a> {
     /// How much had been typed before this stream: acknowledged, and altogether.
     typed: (u64, u64),
     again: bool,
-    /// So many bytes of a screen are still to come.
+    /// This many bytes of a screen are still to come.
     screen: u64,
     told: &'a mut u64,
 }
@@ -296,8 +296,8 @@ impl Down<'_> {
             let frame = self.incoming.next().await?;
             match (frame.kind, frame.last) {
                 (FrameKind::Data, _) if frame.channel == TERMINAL => {
-                    // First a place for it: this may be cut off at any wait, and what was counted
-                    // by then is never sent again.
+                    // Reserve a place first: this may be cancelled at any await, and what was
+                    // counted by then is never sent again.
                     let place = self.events.reserve().await;
                     let length = frame.payload.len() as u64;
                     let drawn = length.min(self.screen);
@@ -377,13 +377,13 @@ struct Up<'a> {
     seen: Seen,
 }
 
-/// What of a stream has been shown, and what of that was said.
+/// How much of a stream has been shown, and how much of that was acknowledged.
 struct Seen {
     shown: watch::Receiver<u64>,
-    /// How many bytes were told before this stream.
+    /// How many bytes were passed on before this stream.
     base: u64,
     said: u64,
-    /// When it was said last, and whether it was much.
+    /// When it was last acknowledged, and whether that was a flood.
     at: Instant,
     flood: bool,
 }
@@ -393,8 +393,8 @@ impl Seen {
         Self { shown, base, said: 0, at: Instant::now(), flood: false }
     }
 
-    /// Waits until there is something to say: soon in a flood, and otherwise when there is time.
-    /// Gives it.
+    /// Waits until there is something to acknowledge, soon in a flood and later otherwise, and
+    /// returns it.
     async fn due(&mut self) -> u64 {
         loop {
             let shown = self.shown.borrow_and_update().saturating_sub(self.base);
@@ -407,7 +407,7 @@ impl Seen {
             if more > 0 {
                 tokio::select! {
                     () = sleep_until(due) => {}
-                    // Whoever shows has ended.
+                    // The display has ended.
                     Ok(()) = self.shown.changed() => {}
                 }
             } else if self.shown.changed().await.is_err() {
@@ -424,7 +424,7 @@ impl Seen {
 }
 
 impl Up<'_> {
-    /// Sends what is typed. Comes to an end when somebody leaves; when the stream breaks the other
+    /// Sends what is typed. Returns when the person leaves; when the stream breaks, the receiving
     /// half knows why.
     async fn send(mut self, writer: &mut Writer<SendHalf>) -> Result<Left, Trouble> {
         match self.try_send(writer).await {
@@ -439,7 +439,7 @@ impl Up<'_> {
         let at = *self.acks.wait_for(Option::is_some).await.map_err(|_| gone())?;
         let mut sent = match at {
             Some(Taken::Until(taken)) => taken,
-            // Both sides count from nothing.
+            // Both sides count from zero.
             Some(Taken::Unknown) | None => {
                 *self.unsent = Unsent::default();
                 0

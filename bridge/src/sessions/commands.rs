@@ -12,7 +12,7 @@ use crate::runs::answer::NoAnswer;
 /// How long an agent may take over one page.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The latest commands, oldest first, at most `limit`; and how the session is.
+/// Returns the latest commands, oldest first, at most `limit`, and the state of the session.
 pub async fn latest(
     client: &Client,
     server: &Server,
@@ -30,7 +30,7 @@ pub async fn latest(
         let first = page.first().map(|command| command.number);
         count += page.len();
         pages.push(page);
-        // Numbers fall from page to page, or it is no page.
+        // Numbers must decrease from page to page.
         let goes_on = ended.more == Some(true) && count < wanted;
         match first.filter(|&first| goes_on && before.is_none_or(|before| first < before)) {
             Some(first) => before = Some(first),

@@ -1,5 +1,5 @@
-//! What is done to a session besides typing: leases, sizes, signals, labels; and its events. The
-//! agent decides all of it.
+//! Actions on a session other than typing: leases, sizes, signals, labels; and its events. The
+//! agent decides on all of them.
 
 use std::time::Duration;
 
@@ -12,16 +12,16 @@ use crate::client::{Client, Server};
 use crate::runs::answer::NoAnswer;
 use crate::runs::control;
 
-/// How long an agent may take to do something that takes no time.
+/// How long an agent may take for an action that takes no time.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One answer has at most this many events.
 pub const PAGE: u32 = 500;
 
-/// At most this many events are read: those of a session that was typed into for days.
+/// At most this many events are read: enough for a session that was typed into for days.
 const MOST: usize = 100_000;
 
-/// Carries out an action on a session. Returns how the session is then.
+/// Carries out an action on a session. Returns the session's state afterwards.
 pub async fn act(
     client: &Client,
     server: &Server,
@@ -34,7 +34,8 @@ pub async fn act(
     Ok(answer.map_err(NoAnswer::failure)?.ended)
 }
 
-/// Ends a session's program: HUP, then TERM, then KILL. One that has ended already is no failure.
+/// Ends a session's program: HUP, then TERM, then KILL. A session that has already ended is not a
+/// failure.
 pub async fn close(
     client: &Client,
     server: &Server,
@@ -43,7 +44,7 @@ pub async fn close(
 ) -> Result<(), Failure> {
     match act(client, server, session, caller, Action::Close).await {
         Err(failure) if failure.kind == Kind::AlreadyEnded => Ok(()),
-        // An older agent knows only stops, which are nobody's in particular.
+        // An older agent knows only stops, which name no caller.
         Err(failure) if failure.kind == Kind::Unsupported => {
             control::stop(client, server, session, None).await.map(drop)
         }
@@ -60,7 +61,7 @@ pub async fn look(
     ask(client, server, &Request::Look(session), PATIENCE).await.map_err(NoAnswer::failure)
 }
 
-/// Returns what draws the screen of a session on a terminal.
+/// Returns the escape sequences that draw the screen of a session on a terminal.
 pub async fn draw(
     client: &Client,
     server: &Server,

@@ -1,8 +1,8 @@
-//! Commands that are asked about twice: which those are, and the tokens that confirm them.
+//! Commands that need confirmation: which they are, and the tokens that confirm them.
 //!
-//! A token is for one command, one owner, one scope and one server; it is used once, and soon. It
-//! is kept in this process and nowhere else. This stops accidents, and no attacker: what may be run
-//! is decided by the agent.
+//! A token is for one command, one owner, one scope and one server; it can be used once, and
+//! expires soon. It is kept only in this process. This stops accidents, not attackers: the agent
+//! decides what may be run.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -16,13 +16,13 @@ use crate::machine::random_nonce;
 /// How long a token is valid: long enough to ask a person.
 pub const GOOD: Duration = Duration::from_secs(300);
 
-/// At most this many tokens wait for their use.
+/// At most this many unused tokens are kept.
 const MOST: usize = 256;
 
 /// Bytes of memory that a given pattern may take.
 const SIZE: usize = 1 << 20;
 
-/// What is dangerous where nothing else was said: what destroys data, a machine, or the way to it.
+/// The built-in patterns: commands that destroy data, a machine, or the access to it.
 const PATTERNS: &[&str] = &[
     r"\brm\s+(-\S+\s+)*-\S*[rRf]",
     r"\bfind\b.*\s-delete\b",
@@ -50,25 +50,25 @@ const PATTERNS: &[&str] = &[
 pub struct About {
     /// The command, as it will be run.
     pub command: String,
-    /// For whom.
+    /// The owner.
     pub owner: Option<String>,
-    /// With which scope.
+    /// The scope.
     pub scope: Option<String>,
-    /// Where; anywhere when absent.
+    /// The server; any server if absent.
     pub server: Option<String>,
 }
 
-/// The patterns that somebody gave, each divided by semicolons.
+/// The configured patterns, each a list separated by semicolons.
 #[derive(Clone, Debug, Default)]
 pub struct Patterns {
-    /// Instead of the built-in ones. Only whoever writes the command line says this: an environment
-    /// comes from places, such as the files of a project, that must not switch a question off.
+    /// Instead of the built-in ones. Only the command line can say this: an environment comes from
+    /// places, such as the files of a project, that must not switch a question off.
     pub instead: Option<String>,
     /// Besides them.
     pub besides: Option<String>,
 }
 
-/// The patterns, and the tokens that wait.
+/// The patterns, and the unused tokens.
 #[derive(Debug)]
 pub struct Danger {
     patterns: Vec<Regex>,
@@ -76,7 +76,7 @@ pub struct Danger {
 }
 
 impl Danger {
-    /// With these patterns, or the built-in ones.
+    /// Creates it with these patterns, or the built-in ones.
     pub fn new(given: &Patterns) -> Result<Self, Failure> {
         let divided = |text: &str| -> Vec<String> {
             let patterns = text.split(';').map(str::trim).filter(|text| !text.is_empty());
@@ -91,7 +91,7 @@ impl Danger {
             RegexBuilder::new(text).size_limit(SIZE).build().map_err(|error| {
                 Failure::caused(
                     Kind::InvalidArgument,
-                    "a dangerous pattern is no expression",
+                    "a dangerous pattern is not a regular expression",
                     &error,
                 )
             })
@@ -105,20 +105,20 @@ impl Danger {
         self.patterns.iter().find(|pattern| pattern.is_match(command)).map(Regex::as_str)
     }
 
-    /// A token for this command and no other.
+    /// Creates a token for this command only.
     pub fn confirm(&self, about: About, now: Instant) -> Result<String, Failure> {
         let mut waiting = self.waiting();
         waiting.retain(|_, (_, until)| *until > now);
         if waiting.len() >= MOST {
-            return Err(Failure::new(Kind::Busy, "too many confirmations wait for their use"));
+            return Err(Failure::new(Kind::Busy, "too many confirmations are waiting to be used"));
         }
         let token = format!("dc_{}", data_encoding::HEXLOWER.encode(&random_nonce()?.0));
         waiting.insert(token.clone(), (about, now + GOOD));
         Ok(token)
     }
 
-    /// Whether the command may be run: it is harmless, or its token is. The token is used up either
-    /// way.
+    /// Checks that the command may be run: it is harmless, or its token is valid. The token is used
+    /// up either way.
     pub fn check(&self, about: &About, token: Option<&str>, now: Instant) -> Result<(), Failure> {
         let Some(pattern) = self.matching(&about.command) else { return Ok(()) };
         let wanted = |what: String| {
@@ -131,7 +131,7 @@ impl Danger {
         let (bound, until) = self
             .waiting()
             .remove(token)
-            .ok_or_else(|| wanted("the token is unknown, or was used".to_owned()))?;
+            .ok_or_else(|| wanted("the token is unknown, or has been used".to_owned()))?;
         if until <= now {
             return Err(wanted("the token has expired".to_owned()));
         }

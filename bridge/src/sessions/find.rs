@@ -1,7 +1,9 @@
-//! How a session is found by what somebody says: its id, its name, its server and name, or nothing.
+//! How a session is found by what the caller gives: its id, its name, its server and name, or
+//! nothing.
 //!
 //! This is the one place that reads such words ([`SessionName`]). What an *id* stands for is in
-//! [`crate::handles`]; which session was chosen for calls that name none is in [`super::target`].
+//! [`crate::handles`]; the session that is the default for calls that name none is in
+//! [`super::target`].
 
 use farwire_keystore::{Class, ShortId};
 use farwire_protocol::failure::{Failure, Kind};
@@ -21,7 +23,7 @@ const NAMED: usize = 8;
 /// A session, and how its server describes it.
 #[derive(Clone, Debug)]
 pub struct KnownSession {
-    /// What it is called here.
+    /// Its short id.
     pub handle: Handle,
     /// Its program and its log.
     pub job: Job,
@@ -30,7 +32,7 @@ pub struct KnownSession {
 }
 
 impl KnownSession {
-    /// A session as its server has listed it; nothing for a run. One that was never seen before
+    /// A session as its server has listed it; `None` for a run. A job that was never seen before
     /// gets its id.
     pub fn of(client: &Client, server: &Server, mut job: Job) -> Result<Option<Self>, Failure> {
         let Some(status) = job.session.take() else { return Ok(None) };
@@ -78,10 +80,10 @@ fn is_visible(status: &Status, asked: Option<&str>) -> bool {
     }
 }
 
-/// What somebody says to name a session.
+/// How a caller names a session.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SessionName {
-    /// Nothing: the chosen session is meant, or the only one.
+    /// Nothing: the chosen session, or the only one.
     Default,
     /// Its short id: `s3`.
     Id(ShortId),
@@ -97,7 +99,7 @@ pub enum SessionName {
 }
 
 impl SessionName {
-    /// Reads what somebody said.
+    /// Parses what the caller gave.
     pub fn parse(text: &str) -> Self {
         let text = text.trim();
         if text.is_empty() {
@@ -128,12 +130,12 @@ impl SessionName {
         }
     }
 
-    /// Finds it by its id, whether it runs or not, or by its name among those that run, and asks
-    /// its server how it is. A session of another owner than `owner` is not found.
+    /// Finds it by its id, whether or not it is running, or by its name among the running sessions,
+    /// and asks its server for its state. A session of another owner than `owner` is not found.
     ///
     /// # Errors
     ///
-    /// `unknown_id`, `ambiguous_session` where several fit, and why servers cannot be asked.
+    /// `unknown_id`, `ambiguous_session` if several match, and why servers cannot be asked.
     pub async fn find(
         &self,
         client: &Client,
@@ -147,8 +149,8 @@ impl SessionName {
         }
     }
 
-    /// Finds it by its id, or by its server and name, also when it has ended. Of several of one
-    /// name on a server the one that runs is taken, else the latest.
+    /// Finds it by its id, or by its server and name, also when it has ended. Of several with one
+    /// name on a server, the running one is taken, otherwise the latest.
     ///
     /// # Errors
     ///
@@ -186,13 +188,16 @@ pub async fn by_id(
     }
 }
 
-/// Finds the session of a name that runs on a server.
+/// Finds the running session of a name on a server.
 pub async fn running_on(client: &Client, server: &Server, name: &str) -> Result<Job, Failure> {
     let jobs = control::jobs(client, server, true).await?;
     jobs.into_iter().find(|job| is_named(job, name)).ok_or_else(|| {
         let shown = neutral_within(name, 64);
-        Failure::new(Kind::UnknownId, format!("no session `{shown}` runs on `{}`", server.name))
-            .with_hint("`farwire status` lists what is open")
+        Failure::new(
+            Kind::UnknownId,
+            format!("no session `{shown}` is running on `{}`", server.name),
+        )
+        .with_hint("`farwire status` lists what is open")
     })
 }
 
@@ -209,13 +214,13 @@ async fn by_name(
     let mut found = all_running(client, server).await?.known;
     found.retain(|one| one.status.name == name && is_visible(&one.status, owner));
     if owner.is_some() && found.iter().any(|one| one.owner() == owner) {
-        // One that was opened for this owner goes before one that was opened for nobody.
+        // A session that was opened for this owner takes precedence over one without an owner.
         found.retain(|one| one.owner() == owner);
     }
     only_one(found, || {
         let shown = neutral_within(name, 64);
-        Failure::new(Kind::UnknownId, format!("no session `{shown}` runs"))
-            .with_hint("a list of sessions shows the names")
+        Failure::new(Kind::UnknownId, format!("no session `{shown}` is running"))
+            .with_hint("list the sessions to see their names")
     })
 }
 
@@ -236,12 +241,12 @@ async fn latest_named(client: &Client, server: &str, name: &str) -> Result<Handl
     Handle::of_session(client, &server, job.job)
 }
 
-/// The session that is meant when none is named: the chosen one, or the only one that runs.
+/// The default session when none is named: the chosen one, or the only running one.
 async fn default(client: &Client) -> Result<KnownSession, Failure> {
     let server = match Target::load(&client.home)? {
         Some(Target::Session(id)) => match by_id(client, &id.to_string(), None).await {
             Ok(found) if found.job.state.is_open() => return Ok(found),
-            // It has ended: the sessions that run decide.
+            // It has ended: fall back to the running sessions.
             Ok(_) => None,
             Err(failure) if matches!(failure.kind, Kind::UnknownId | Kind::Expired) => None,
             Err(failure) => return Err(failure),
@@ -272,7 +277,7 @@ fn only_one(
             });
             let names = names.collect::<Vec<_>>().join(", ");
             let more = if count > NAMED { " and more" } else { "" };
-            Err(Failure::new(Kind::AmbiguousSession, format!("several fit: {names}{more}")))
+            Err(Failure::new(Kind::AmbiguousSession, format!("several match: {names}{more}")))
         }
     }
 }
@@ -287,8 +292,8 @@ pub async fn list(
     Ok(by_number(ask(client, server, all).await?.shortly().await))
 }
 
-/// The sessions that run on one server, or on all pinned servers that answer at all: a caller that
-/// chooses among them, or ends them all, waits for the slow ones.
+/// The running sessions on one server, or on all pinned servers that answer at all: a caller that
+/// chooses among them, or ends them all, waits for slow servers.
 pub async fn all_running(
     client: &Client,
     server: Option<&str>,

@@ -1,7 +1,7 @@
 //! The leases that this process holds for its clients, renewed for as long as it lives.
 //!
-//! A lease ends [`TTL`] after it was last renewed: a process that is killed lets go by being
-//! silent, and one that ends in peace says so.
+//! A lease ends [`TTL`] after its last renewal: a killed process releases it by its silence, and
+//! one that ends normally releases it explicitly.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -21,16 +21,16 @@ use crate::conversation::may_come_back;
 /// How long a lease lasts without being renewed.
 pub const TTL: Duration = Duration::from_secs(30);
 
-/// [`TTL`] as the agent is told it.
+/// [`TTL`] in milliseconds, as it is sent to the agent.
 pub const TTL_MS: u32 = 30_000;
 
-/// How often it is renewed: two may be lost.
+/// How often it is renewed: two renewals may be lost.
 const RENEWAL: Duration = Duration::from_secs(10);
 
-/// A process holds no more: its clients name them.
+/// The most leases of a process: its clients choose their names.
 const MOST: usize = 1_000;
 
-/// Who holds it, where.
+/// The client that holds it, and the session.
 type Holders = HashMap<(Nonce, Option<String>), (Server, Caller)>;
 
 /// All leases of one process.
@@ -41,7 +41,7 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// A client has one now.
+    /// Records that a client holds one.
     pub fn hold(
         &self,
         client: &Arc<Client>,
@@ -62,16 +62,16 @@ impl Leases {
         Ok(())
     }
 
-    /// A client does not have it any more.
+    /// Records that a client no longer holds it.
     pub fn forget(&self, session: Nonce, holder: Option<&str>) {
         locked(&self.held).remove(&(session, holder.map(str::to_owned)));
     }
 
-    /// Lets go of all of them.
+    /// Releases all of them.
     pub async fn release(&self, client: &Client) {
         let all: Vec<_> = locked(&self.held).drain().collect();
         let detach = all.into_iter().map(|((session, _), (server, caller))| async move {
-            // What cannot be said now is understood when the time is up.
+            // What cannot be released now expires by itself.
             let _ = act(client, &server, session, &caller, Action::Detach).await;
         });
         join_all(detach).await;
@@ -81,7 +81,7 @@ impl Leases {
 async fn renew(client: Arc<Client>, held: Arc<Mutex<Holders>>) {
     let mut ticks = interval(RENEWAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first tick is at once, and the lease is new.
+    // The first tick comes at once, when the lease is still new.
     ticks.tick().await;
     loop {
         ticks.tick().await;
@@ -92,21 +92,21 @@ async fn renew(client: Arc<Client>, held: Arc<Mutex<Holders>>) {
             async move {
                 let action = Action::Attach(TTL_MS);
                 let renewed = act(client, &server, key.0, &caller, action).await;
-                // Somebody else has it, or there is nothing to have.
+                // Somebody else holds it, or the session is gone.
                 if let Err(failure) = renewed
                     && !is_passing(&failure)
                 {
-                    tracing::info!(kind = %failure.kind, "a lease is not ours any more");
+                    tracing::info!(kind = %failure.kind, "a lease is no longer ours");
                     locked(held).remove(&key);
                 }
             }
         });
-        // Who has not answered by the next time is asked again then.
+        // A server that has not answered by the next tick is asked again then.
         let _ = timeout(RENEWAL, join_all(renewing)).await;
     }
 }
 
-/// Whether it may be better at the next time.
+/// Whether a later attempt may succeed.
 fn is_passing(failure: &Failure) -> bool {
     may_come_back(failure.kind)
         || matches!(failure.kind, Kind::OutcomeUnknown | Kind::TimedOut | Kind::Busy)

@@ -10,14 +10,14 @@ use farwire_protocol::streams::run::{Delivery, Digest, Request, Take};
 use crate::client::{Client, Server};
 use crate::runs::answer::{NoAnswer, ask};
 
-/// Bytes that are asked for at once.
+/// How many bytes are requested at once.
 const STEP: u64 = 1 << 20;
 
 /// How long one step may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Reads the bytes of a part of the log, step by step, and passes each on. Returns how many of them
-/// are no longer kept.
+/// Reads part of the log, chunk by chunk, and passes each chunk on. Returns how many of them are no
+/// longer kept.
 pub async fn read(
     client: &Client,
     server: &Server,
@@ -44,13 +44,16 @@ pub async fn read(
         let Some(piece) = answer.pieces.first().filter(|piece| !piece.bytes.is_empty()) else {
             return Ok(gone + (part.end - at));
         };
-        // What was dropped is passed over, and the log goes on at the first byte that is kept.
+        // Dropped bytes are skipped, and the log continues at the first byte that is kept.
         gone += piece.offset.min(part.end).saturating_sub(at);
         at = at.max(piece.offset);
         let left = usize::try_from(part.end.saturating_sub(at)).unwrap_or(usize::MAX);
         let bytes = piece.bytes.get(..left.min(piece.bytes.len())).unwrap_or_default();
         if piece.bytes.len() as u64 > STEP {
-            return Err(Failure::new(Kind::ProtocolViolation, "more of a log than was asked for"));
+            return Err(Failure::new(
+                Kind::ProtocolViolation,
+                "the answer has more of the log than was asked for",
+            ));
         }
         pass(bytes)?;
         at += bytes.len() as u64;

@@ -1,9 +1,8 @@
-//! Programs whose output and errors are read apart: runs without a terminal, whose input stays
-//! open.
+//! Programs whose standard output and standard error are read separately: runs without a terminal,
+//! whose input stays open.
 //!
-//! A stream of this process brings every byte of both into memory, as much of it as was asked for;
-//! older bytes go, and are counted. The program outlives the process, and its output is then read
-//! by its id.
+//! This process streams every byte of both into memory, up to the requested amount; older bytes are
+//! dropped and counted. The program outlives this process, and its output is then read by its id.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -29,16 +28,16 @@ use super::window::{Span, Window};
 /// A process has at most this many of them.
 pub const MOST: usize = 64;
 
-/// Bytes of either stream that are kept unless the caller says otherwise.
+/// How many bytes of either stream are kept by default.
 pub const KEPT: usize = 1 << 20;
 
-/// Bytes of either stream that are kept at most.
+/// How many bytes of either stream are kept at most.
 pub const KEPT_AT_MOST: usize = 16 << 20;
 
-/// How much may wait to be written: pieces of what was typed.
+/// How many chunks of input may wait to be written.
 const INPUT: usize = 64;
 
-/// Which of the two.
+/// Which of the two streams.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Side {
     /// Standard output.
@@ -52,15 +51,15 @@ pub enum Side {
 pub struct Pipe {
     /// Its short id.
     pub id: ShortId,
-    /// Where it is.
+    /// Its server.
     pub server: Server,
     /// Its id.
     pub job: Nonce,
-    /// What it is called.
+    /// Its name.
     pub name: Option<String>,
-    /// What it is filed under.
+    /// Its labels.
     pub labels: Labels,
-    /// What runs.
+    /// Its command.
     pub command: String,
     /// When it was started.
     pub since: Instant,
@@ -91,7 +90,7 @@ impl Ring {
         self.start += over as u64;
     }
 
-    /// So many bytes were lost before they came.
+    /// This many bytes were lost before they arrived.
     fn skip(&mut self, bytes: u64) {
         if bytes == 0 {
             return;
@@ -111,7 +110,7 @@ impl Ring {
     }
 }
 
-/// How a program is filed here.
+/// The name, labels and limits of a program.
 #[derive(Clone, Debug, Default)]
 pub struct Filing {
     /// Its name; one per owner.
@@ -122,7 +121,7 @@ pub struct Filing {
     pub kept: usize,
 }
 
-/// All programs of this process that are read apart.
+/// All programs of this process with separate streams.
 #[derive(Debug, Default)]
 pub struct Pipes(Mutex<HashMap<ShortId, Arc<Pipe>>>);
 
@@ -157,8 +156,11 @@ impl Pipes {
                 && pipe.labels.owner == labels.owner
         };
         if all.values().any(same) {
-            return Err(Failure::new(Kind::InvalidArgument, "a session of this name runs already")
-                .with_hint("read it, or choose another name"));
+            return Err(Failure::new(
+                Kind::InvalidArgument,
+                "a session of this name is already running",
+            )
+            .with_hint("read it, or choose another name"));
         }
         let job = start.request;
         let id = assign(client, server, job)?;
@@ -185,7 +187,7 @@ impl Pipes {
         Ok(pipe)
     }
 
-    /// The one with this id, for somebody who acts for `owner`.
+    /// The one with this id, for a caller that acts for `owner`.
     pub fn find(&self, id: &str, owner: Option<&str>) -> Option<Arc<Pipe>> {
         let pipe = self.all().get(&id.trim().parse().ok()?)?.clone();
         pipe.known_to(owner).then_some(pipe)
@@ -204,7 +206,7 @@ impl Pipes {
     }
 }
 
-/// Brings the bytes of one program until it ends.
+/// Receives the output of one program until it ends.
 async fn carry(client: Arc<Client>, pipe: Arc<Pipe>, start: Start, typed: mpsc::Receiver<Bytes>) {
     let (events, mut told) = mpsc::channel(16);
     let request = Request::Start(start);
@@ -246,12 +248,12 @@ impl Pipe {
         self.news.send_replace(());
     }
 
-    /// Whether there is no end of it yet.
+    /// Whether it has not ended yet.
     pub fn is_open(&self) -> bool {
         self.ended.borrow().is_none()
     }
 
-    /// How it is, or how it ended.
+    /// Its state, or how it ended.
     pub fn state(&self) -> State {
         let end = self.ring(Side::Out).end() + self.ring(Side::Err).end();
         match &*self.ended.borrow() {
@@ -267,15 +269,15 @@ impl Pipe {
         }
     }
 
-    /// Waits for its end, for at most so long.
+    /// Waits at most this long for its end.
     pub async fn end(&self, wait: Duration) -> State {
         let mut ended = self.ended.subscribe();
-        // That the time is up shows in the state.
+        // The state shows that the time is up.
         let _ = tokio::time::timeout(wait, ended.wait_for(Option::is_some)).await;
         self.state()
     }
 
-    /// A part of one of its streams, waiting for its first byte if there is none yet.
+    /// Returns part of one of its streams, and waits for the first byte if there is none yet.
     pub async fn window(
         &self,
         side: Side,
@@ -292,7 +294,7 @@ impl Pipe {
             if from > end {
                 let text = format!("the output has {end} bytes so far");
                 return Err(Failure::new(Kind::InvalidArgument, text)
-                    .with_hint("use an offset that an answer has named"));
+                    .with_hint("use an offset from an earlier answer"));
             }
             let over = !self.is_open() || end > from;
             if over || timeout_at(deadline, news.changed()).await.is_err() {
@@ -309,11 +311,11 @@ impl Pipe {
         self.ring(side).end()
     }
 
-    /// Passes input on, as much as there is room for within the time, and says how much that was.
+    /// Passes on as much input as there is room for within the time, and returns how much that was.
     pub async fn write(&self, bytes: &[u8], wait: Duration) -> Result<usize, Failure> {
         let input = locked(&self.input).clone();
         let input = input.ok_or_else(|| {
-            Failure::new(Kind::AlreadyEnded, format!("{} has ended, or its input has", self.id))
+            Failure::new(Kind::AlreadyEnded, format!("{} or its input has ended", self.id))
         })?;
         let deadline = Instant::now() + wait;
         let mut written = 0;

@@ -1,7 +1,7 @@
-//! Looks for expressions in what a terminal says, whatever pieces it comes in.
+//! Searches the output of a terminal for regular expressions, however it is split into chunks.
 //!
-//! Colours and other sequences of a terminal do not count, so that a pattern means what a person
-//! sees. Where a match ends is told as an offset of the log.
+//! Colours and other escape sequences are ignored, so that a pattern matches what a person sees.
+//! The end of a match is given as an offset in the log.
 
 use farwire_protocol::failure::{Failure, Kind};
 use regex::bytes::{Regex, RegexBuilder};
@@ -12,17 +12,17 @@ const SIZE: usize = 1 << 20;
 /// At most this many expressions are looked for at once.
 pub const MOST: usize = 32;
 
-/// Bytes that are kept to be looked at: a match that spans more is not found.
+/// How many bytes are kept for searching: a longer match is not found.
 const KEPT: usize = 1 << 20;
 
-/// So much of what has been looked at is looked at again: a match may have been half there.
+/// This much of the searched text is searched again: a match may have been incomplete.
 const AGAIN: usize = 4096;
 
-/// Expressions, and what has come so far.
+/// The expressions, and the output so far.
 #[derive(Debug)]
 pub struct OutputSearch {
     patterns: Vec<Regex>,
-    /// What has come, without sequences.
+    /// The output without escape sequences.
     plain: Vec<u8>,
     /// The offset in the log of each of its bytes.
     offsets: Vec<u64>,
@@ -47,7 +47,7 @@ pub struct Match {
 }
 
 impl OutputSearch {
-    /// A search for these, from an offset on.
+    /// Searches for these expressions, from an offset on.
     pub fn new<T: AsRef<str>>(patterns: &[T], from: u64) -> Result<Self, Failure> {
         if patterns.is_empty() || patterns.len() > MOST {
             let text = format!("give between 1 and {MOST} patterns");
@@ -59,11 +59,11 @@ impl OutputSearch {
         Ok(Self { patterns, plain, offsets, pending, end: from, looked: 0 })
     }
 
-    /// Takes what comes next, which begins at this offset, and says whether anything matches: the
-    /// first match in the text, and of several that begin together the first expression.
+    /// Adds the next bytes, which begin at this offset, and returns a match if there is one: the
+    /// first in the text, and of several that begin together, that of the first expression.
     pub fn feed(&mut self, bytes: &[u8], offset: u64) -> Option<Match> {
         if offset != self.end {
-            // Something in between is no longer kept.
+            // Some bytes in between are no longer kept.
             self.pending.clear();
         }
         let start = offset - self.pending.len() as u64;
@@ -84,7 +84,7 @@ impl OutputSearch {
         let from = self.looked.saturating_sub(AGAIN);
         self.looked = self.plain.len();
         let found = (0..).zip(&self.patterns).filter_map(|(index, pattern)| {
-            // An empty match is one only where there is something.
+            // An empty match counts only if there is any text.
             let found = pattern.find_at(&self.plain, from)?;
             let last = found.end().checked_sub(1)?;
             Some(Match {
@@ -107,7 +107,8 @@ impl OutputSearch {
     }
 }
 
-/// An expression of a stranger: linear in time, bounded in memory. Lines end with LF or CR LF.
+/// Compiles an untrusted expression: matching is linear in time and bounded in memory. Lines end
+/// with LF or CR LF.
 pub fn expression(text: &str) -> Result<Regex, Failure> {
     let mut builder = RegexBuilder::new(text);
     builder.size_limit(SIZE).dfa_size_limit(SIZE).multi_line(true).crlf(true);
@@ -118,8 +119,8 @@ pub fn expression(text: &str) -> Result<Regex, Failure> {
     })
 }
 
-/// Gives every byte that is not part of a sequence, and where the last sequence begins if it has
-/// not ended.
+/// Returns the bytes outside of escape sequences, and where the last sequence begins if it has not
+/// ended.
 fn strip(bytes: &[u8], mut keep: impl FnMut(usize, u8)) -> usize {
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
@@ -138,7 +139,7 @@ fn strip(bytes: &[u8], mut keep: impl FnMut(usize, u8)) -> usize {
     at
 }
 
-/// A sequence that is longer is none.
+/// Anything longer is not a sequence.
 const LONGEST: usize = 4096;
 
 /// Whether the bytes, which begin with ESC, are the beginning of a sequence.

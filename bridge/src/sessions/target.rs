@@ -1,4 +1,4 @@
-//! The session or the server that was chosen for calls that name none.
+//! The default session or server for calls that name none.
 //!
 //! The choice is kept in a file of the home, for all processes that use that home.
 
@@ -37,7 +37,7 @@ impl Target {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io(&path, &error)),
         };
-        // A damaged file chooses nothing: only a convenience is lost.
+        // A damaged file means no choice: only a convenience is lost.
         Ok(Self::read(&text))
     }
 
@@ -79,7 +79,7 @@ impl Target {
     }
 }
 
-/// The server that is meant: the named one, the one that was chosen, or the only one.
+/// The named server, the chosen one, or the only one.
 ///
 /// # Errors
 ///
@@ -93,14 +93,14 @@ pub async fn chosen_server(client: &Client, asked: Option<&str>) -> Result<Serve
         Some(Target::Session(id)) => return Ok(Handle::find(client, &id.to_string())?.server),
         None => {}
     }
-    only_server(client, "several servers fit, and none is chosen").map_err(|failure| match failure
-        .kind
-    {
-        Kind::AmbiguousServer => {
-            failure.with_hint("name one in server, or choose one with session_set_active")
-        }
-        _ => failure,
-    })
+    only_server(client, "several servers match, and none is chosen").map_err(
+        |failure| match failure.kind {
+            Kind::AmbiguousServer => {
+                failure.with_hint("name one in server, or choose one with session_set_active")
+            }
+            _ => failure,
+        },
+    )
 }
 
 /// The only server that is pinned.
@@ -115,7 +115,7 @@ pub fn only_server(client: &Client, several: &str) -> Result<Server, Failure> {
     let ambiguous = format!("{several}: {}", names.join(", "));
     match (all.pop(), all.is_empty()) {
         (Some((name, pin)), true) => Ok(Server { name, pin }),
-        (None, _) => Err(Failure::new(Kind::UnknownServer, "there is no server yet")),
+        (None, _) => Err(Failure::new(Kind::UnknownServer, "no server is enrolled yet")),
         (Some(_), false) => Err(Failure::new(Kind::AmbiguousServer, ambiguous)),
     }
 }

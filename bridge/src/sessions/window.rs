@@ -1,5 +1,5 @@
-//! A part of a log from an offset on, exact to the byte: reading it twice gives the same, and
-//! reading on from its end misses nothing and repeats nothing.
+//! Part of a log from an offset on, exact to the byte: reading it twice returns the same bytes, and
+//! reading on from its end misses and repeats nothing.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::runs::answer::{NoAnswer, ask};
 use crate::text::clean::Cleaner;
 use crate::text::shown::Piece;
 
-/// How much longer than its wait an answer may take on the way.
+/// How much longer than the wait an answer may take to arrive.
 const SLACK: Duration = Duration::from_secs(6);
 
 /// The largest window, in bytes.
@@ -32,10 +32,10 @@ pub struct Span {
 /// A part of a log.
 #[derive(Clone, Debug, Default)]
 pub struct Window {
-    /// Its bytes, and where they begin: later than what was asked for, where that is no longer
+    /// Its bytes, and where they begin: later than requested if the earlier bytes are no longer
     /// kept.
     pub piece: Piece,
-    /// How the program is, and how much it has said in all.
+    /// The program's state, and how much output it has written in total.
     pub state: State,
 }
 
@@ -50,13 +50,13 @@ impl Window {
         self.piece.offset + self.piece.bytes.len() as u64
     }
 
-    /// Whether the log goes on after it.
+    /// Whether the log continues after it.
     pub fn more(&self) -> bool {
         self.to() < self.state.bytes
     }
 
-    /// Takes bytes off its end until it ends where a line does, or at least not within a character
-    /// or a sequence of a terminal: the next window begins cleanly.
+    /// Drops bytes from the end so that it ends with a whole line, or at least not within a
+    /// character or an escape sequence: the next window then begins cleanly.
     pub fn settle(&mut self) {
         if !self.more() && !self.state.is_open() {
             return;
@@ -68,7 +68,7 @@ impl Window {
         }
     }
 
-    /// What it says, each line once, and how much was hidden in it.
+    /// Its cleaned text, and how much was hidden in it.
     pub fn text(&self) -> (String, u64) {
         let mut cleaner = Cleaner::new(self.piece.first_line).width(self.piece.bytes.len().max(80));
         if self.piece.starts_within {
@@ -81,7 +81,7 @@ impl Window {
     }
 }
 
-/// Reads a part of a log, waiting for its first byte if there is none yet.
+/// Reads part of a log, and waits for the first byte if there is none yet.
 pub async fn window(
     client: &Client,
     server: &Server,
@@ -104,13 +104,13 @@ pub async fn window(
     if from > state.bytes {
         let text = format!("the output has {} bytes so far", state.bytes);
         return Err(Failure::new(Kind::InvalidArgument, text)
-            .with_hint("use an offset that an answer has named"));
+            .with_hint("use an offset from an earlier answer"));
     }
     let none = Piece { offset: from.max(state.dropped_bytes), first_line: 1, ..Piece::default() };
     Ok(Window { piece: answer.pieces.into_iter().next().unwrap_or(none), state })
 }
 
-/// Waits until the program has ended, or the time is up. Returns how it is then.
+/// Waits until the program has ended, or the time is up. Returns its state then.
 pub async fn end(
     client: &Client,
     server: &Server,
@@ -131,14 +131,14 @@ pub async fn end(
     Ok(answer.map_err(NoAnswer::failure)?.ended.state)
 }
 
-/// How many of the bytes can be shown without tearing something apart. With more to come that is up
-/// to the end of the last whole line, if there is one.
+/// How many of the bytes can be shown without splitting anything. If more will come, that is up to
+/// the end of the last whole line, if there is one.
 fn settled_length(bytes: &[u8], more: bool) -> usize {
     if more && let Some(at) = memchr::memrchr(b'\n', bytes) {
         return at + 1;
     }
     let mut end = bytes.len();
-    // A sequence that has begun and not ended: a short one, or it is none.
+    // A sequence that has begun and not ended. Only a short one counts.
     let tail = bytes.get(end.saturating_sub(64)..).unwrap_or_default();
     if let Some(at) = memchr::memrchr(0x1b, tail)
         && super::search::is_unfinished(tail.get(at..).unwrap_or_default())

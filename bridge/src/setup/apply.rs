@@ -1,5 +1,4 @@
-//! Applies a setup: reads the documents, decides what is to become of them, writes those that
-//! change.
+//! Applies a setup: reads the documents, decides how each is to change, and writes those that do.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,7 +20,7 @@ pub(crate) struct Setup<'a> {
     pub(crate) job: &'a Job<'a>,
 }
 
-/// A document whose file has been read, and what is to become of it.
+/// A document whose file has been read, and its planned change.
 struct DocumentPlan<'a> {
     document: &'a dyn Document,
     file: ConfigFile,
@@ -31,7 +30,7 @@ struct DocumentPlan<'a> {
 }
 
 impl Setup<'_> {
-    /// Shows what would be put into a file that is not there.
+    /// Shows what would be written to a file that does not exist.
     pub(crate) fn print(&self) -> Result<SetupReport, Failure> {
         let document = self.documents.first().ok_or_else(no_document)?.as_ref();
         let snippet = document.install("").map_err(|fault| configuration(document, "", &fault))?;
@@ -43,7 +42,7 @@ impl Setup<'_> {
         Ok(report)
     }
 
-    /// Makes the files hold all of ours, and tries the entry out where that was asked for.
+    /// Adds everything of ours to the files, and tries the entry out if that was asked for.
     pub(crate) fn install(&self) -> Result<SetupReport, Failure> {
         let args = self.job.args;
         let mut plans = self.plan(|document, text| document.install(text))?;
@@ -51,7 +50,7 @@ impl Setup<'_> {
             && !args.approve
         {
             // Permissions come with a new entry, or when they are asked for. A repair does not give
-            // back what somebody has taken away.
+            // back what a user has removed.
             plans.truncate(1);
         }
         let main = plans.first().ok_or_else(no_document)?;
@@ -81,7 +80,7 @@ impl Setup<'_> {
         Ok(report)
     }
 
-    /// Takes all of ours out of the files.
+    /// Removes everything of ours from the files.
     pub(crate) fn remove(&self) -> Result<SetupReport, Failure> {
         let plans = self.plan(|document, text| document.remove(text))?;
         let main = plans.first().ok_or_else(no_document)?;
@@ -91,7 +90,7 @@ impl Setup<'_> {
                 return Ok(self.conflict(main, entry));
             }
             ExistingEntry::Ours(entry) | ExistingEntry::Foreign(entry) => {
-                report.entry = Some(entry::redact(entry))
+                report.entry = Some(entry::redact(entry));
             }
             ExistingEntry::Absent => {}
         }
@@ -150,13 +149,13 @@ impl Setup<'_> {
         report
     }
 
-    /// Whether new files are for their owner's eyes alone; those of a project are for everybody in
+    /// Whether new files are readable only by their owner; those of a project are for everybody in
     /// it.
     fn private(&self) -> bool {
         self.job.args.scope == Scope::User
     }
 
-    /// Writes the text without us, or what was there before us where it comes to the same.
+    /// Writes the text without our entry, or restores the backup where that is equivalent.
     fn take_back(&self, plan: &DocumentPlan<'_>) -> Result<Option<PathBuf>, Failure> {
         let DocumentPlan { document, file, new, .. } = plan;
         let tidy = |text: &str| {

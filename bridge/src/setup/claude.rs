@@ -1,9 +1,9 @@
 //! Claude Code: `mcpServers.NAME` in `.claude.json` or `.mcp.json`, and permissions in
 //! `settings.json`.
 //!
-//! Claude Code asks a person before the first use of each tool, also of one that only reads. So a
+//! Claude Code asks a person before the first use of each tool, even of one that only reads. So a
 //! new entry comes with permission for the tools that change nothing, and `--approve` gives it for
-//! the others too. What a person has denied stays denied: a denial counts more than a permission.
+//! the others too. What a person has denied stays denied: a denial overrides a permission.
 
 use std::path::{Path, PathBuf};
 
@@ -42,7 +42,7 @@ impl Client for Claude {
     fn next(&self, scope: Scope) -> &'static str {
         match scope {
             Scope::User => "restart Claude Code to load it",
-            Scope::Project => "Claude Code asks about it at the next start in this project",
+            Scope::Project => "Claude Code asks for approval at its next start in this project",
         }
     }
 
@@ -136,5 +136,5 @@ impl Document for Permissions<'_> {
     }
 }
 
-/// Where its settings list what needs no question.
+/// Where its settings list the tools that need no question.
 const ALLOW: &[&str] = &["permissions", "allow"];

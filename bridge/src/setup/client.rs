@@ -1,4 +1,4 @@
-//! What a client is to `farwire setup`: its documents, and how it starts an entry.
+//! A client, for `farwire setup`: its documents, and how it starts an entry.
 
 use std::path::Path;
 
@@ -10,43 +10,43 @@ use super::entry::Job;
 use super::json::edit::EditError;
 use super::verify::{Launch, Problem};
 
-/// A program that can be told to start our MCP server.
+/// A program that can be configured to start our MCP server.
 pub(super) trait Client: Sync {
     /// Its name on the command line, and in `mcp serve --client`.
     fn name(&self) -> &'static str;
 
-    /// The documents that tell it so, the one with the entry first.
+    /// The documents that configure it, the one with the entry first.
     fn documents<'a>(&self, job: &'a Job<'a>) -> Vec<Box<dyn Document + 'a>>;
 
-    /// What a person must do for it to notice.
+    /// What a person must do for the change to take effect.
     fn next(&self, scope: Scope) -> &'static str;
 
     /// How it would start this entry.
     fn launch(&self, entry: &Value, context: &Context) -> Result<Launch, Problem>;
 }
 
-/// One configuration file, as a text that has something of ours in it or not.
+/// One configuration file, as a text that may have something of ours in it.
 ///
-/// None of these reads or writes a file. An empty text stands for a file that is not there.
+/// None of these reads or writes a file. An empty text stands for a missing file.
 pub(super) trait Document {
     /// Where the client looks for it.
     fn path(&self) -> &Path;
 
-    /// What stands in the entry's place, in the document that holds the entry.
+    /// Returns what is in the entry's place, in the document that holds the entry.
     fn existing_entry(&self, _text: &str) -> Result<ExistingEntry, Fault> {
         Ok(ExistingEntry::Absent)
     }
 
-    /// The text with everything of ours in it; the same text where nothing is missing.
+    /// The text with everything of ours in it; unchanged if nothing is missing.
     fn install(&self, text: &str) -> Result<String, Fault>;
 
-    /// The text without anything of ours; the same text where there is nothing.
+    /// The text without anything of ours; unchanged if there is nothing.
     fn remove(&self, text: &str) -> Result<String, Fault>;
 
-    /// The text without what we leave empty or may have found empty, to be compared only.
+    /// The text without containers that we may have left or found empty, for comparison only.
     fn tidy(&self, text: &str) -> Result<String, Fault>;
 
-    /// Whether two texts mean the same and differ in white space at most.
+    /// Whether two texts are equal except for white space.
     fn same(&self, one: &str, other: &str) -> bool;
 
     /// Whether nothing is left in the text that anybody could miss.
@@ -63,7 +63,7 @@ pub(super) trait Document {
     }
 }
 
-/// What stands where our entry belongs.
+/// What is in the place of our entry.
 pub(super) enum ExistingEntry {
     Absent,
     Ours(Value),

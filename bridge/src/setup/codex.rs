@@ -67,9 +67,9 @@ fn fields(job: &Job<'_>, client: &str) -> Vec<Field> {
     vec![
         Field::new("command", Rule::Exactly(job.command.clone())),
         Field::new("args", Rule::Arguments(job.arguments(client))),
-        // Codex waits 30 s by itself today, and said 10 s before.
+        // Codex waits 30 s by default today; it used to be 10 s.
         Field::new("startup_timeout_sec", Rule::AtLeast(30)),
-        // Longer than any call of ours waits for its server.
+        // Longer than any of our calls waits for its server.
         Field::new("tool_timeout_sec", Rule::AtLeast(300)),
         Field::new("supports_parallel_tool_calls", Rule::Default(json!(true))),
         Field::new("env_vars", Rule::Includes(VARIABLES)),
@@ -80,9 +80,9 @@ fn fields(job: &Job<'_>, client: &str) -> Vec<Field> {
     ]
 }
 
-/// What tells us where our files are.
+/// The variables that tell us where our files are.
 const VARIABLES: &[&str] =
     &["FARWIRE_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"];
 
-/// What Codex passes on without being told to.
+/// The variables that Codex passes on by default.
 const ENVIRONMENT: &[&str] = &["HOME", "PATH", "LANG", "TERM", "SHELL"];

@@ -1,4 +1,4 @@
-//! Where `farwire setup` runs: what the operating system says, and which tools we offer.
+//! Where `farwire setup` runs: facts from the operating system, and the tools that we offer.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use farwire_protocol::failure::{Failure, Kind};
 
-/// A tool of ours, as far as clients must be told about it.
+/// One of our tools, as far as clients need to know about it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Tool {
     /// Its name.
@@ -16,7 +16,7 @@ pub struct Tool {
     pub read_only: bool,
 }
 
-/// Where we are: everything that is not said on the command line of `setup` itself.
+/// Our surroundings: everything that the command line of `setup` itself does not say.
 #[derive(Clone)]
 pub struct Context {
     /// Our own program, as an absolute path.
@@ -44,9 +44,9 @@ impl Context {
                 .with_hint("set `HOME` to an absolute path")
         };
         Ok(Self {
-            exe: exe.map_err(failed("cannot find our own program"))?,
+            exe: exe.map_err(failed("the path of this program is not known"))?,
             user_home: home.ok_or_else(no_home)?,
-            cwd: std::env::current_dir().map_err(failed("cannot find the current directory"))?,
+            cwd: std::env::current_dir().map_err(failed("the current directory is not known"))?,
             farwire_home,
             env: std::env::vars_os().collect(),
             tools: tools.to_vec(),

@@ -1,4 +1,4 @@
-//! What an entry of ours holds, whatever the format of the file.
+//! The contents of our entry, whatever the format of the file.
 //!
 //! An entry is a list of [`Field`]s. Each has a [`Rule`] that says what is written into a new
 //! entry, and what an existing entry must hold to be left alone. What a person has added or
@@ -17,7 +17,7 @@ use super::context::Context;
 /// One run of the command, with everything that an entry is made of.
 #[derive(Debug)]
 pub(crate) struct Job<'a> {
-    /// What was asked for.
+    /// The arguments.
     pub(crate) args: &'a SetupArgs,
     /// Where we are.
     pub(crate) context: &'a Context,
@@ -46,7 +46,7 @@ impl<'a> Job<'a> {
         arguments
     }
 
-    /// Whether this entry starts our program, wherever it lay when the entry was written.
+    /// Whether this entry starts our program, wherever it was when the entry was written.
     pub(crate) fn owns(&self, entry: &Value) -> bool {
         let Some(command) = entry.get("command").and_then(Value::as_str) else { return false };
         let file = command.rsplit(['/', '\\']).next().unwrap_or(command);
@@ -60,7 +60,7 @@ impl<'a> Job<'a> {
     }
 }
 
-/// A key of an entry, and what is to be said about its value.
+/// A key of an entry, and the rule for its value.
 #[derive(Debug)]
 pub(crate) struct Field {
     /// The key.
@@ -81,7 +81,7 @@ impl Field {
 pub(crate) enum Rule {
     /// This text.
     Exactly(String),
-    /// These arguments; others that somebody added are kept.
+    /// These arguments; others that a user added are kept.
     Arguments(Vec<String>),
     /// At least this number.
     AtLeast(u64),
@@ -89,12 +89,12 @@ pub(crate) enum Rule {
     Includes(&'static [&'static str]),
     /// One of these words, the first where there is none.
     OneOf(&'static [&'static str]),
-    /// Something, and this where there is nothing.
+    /// Anything; this value if there is none.
     Default(Value),
 }
 
 impl Rule {
-    /// What a new entry gets.
+    /// The value in a new entry.
     pub(crate) fn fresh(&self) -> Value {
         match self {
             Self::Exactly(text) => json!(text),
@@ -106,7 +106,7 @@ impl Rule {
         }
     }
 
-    /// What is to be written in place of `old`, where `old` cannot stay.
+    /// The value to replace `old`, if `old` cannot stay.
     pub(crate) fn repair(&self, old: Option<&Value>) -> Option<Value> {
         let Some(old) = old else { return Some(self.fresh()) };
         let new = match self {
@@ -134,7 +134,7 @@ impl Rule {
     }
 }
 
-/// `old` with the options of `wanted` set in it, or `wanted` where `old` does something else.
+/// `old` with the options of `wanted` set in it, or `wanted` if `old` does something else.
 fn merged(old: &Value, wanted: &[String]) -> Value {
     let Some(mut arguments) = strings(old) else { return json!(wanted) };
     if !arguments.windows(2).any(|two| two == ["mcp", "serve"]) {
@@ -148,7 +148,7 @@ fn merged(old: &Value, wanted: &[String]) -> Value {
     json!(arguments)
 }
 
-/// Gives `option` this value, in whichever of its two spellings it is there already.
+/// Gives `option` this value, in the one of its two spellings that exists already.
 fn set_option(arguments: &mut Vec<String>, option: &str, value: &str) {
     let mut words = arguments.iter_mut();
     while let Some(word) = words.next() {
@@ -181,7 +181,7 @@ pub(crate) fn strings(value: &Value) -> Option<Vec<String>> {
     value.as_array()?.iter().map(|value| value.as_str().map(str::to_owned)).collect()
 }
 
-/// The entry without what may be secret in it, for people's eyes.
+/// The entry without values that may be secret, for display.
 pub(crate) fn redact(entry: &Value) -> Value {
     let Value::Object(members) = entry else { return entry.clone() };
     let hide = |(key, value): (&String, &Value)| {
@@ -202,11 +202,11 @@ pub(crate) fn described(entry: &Value) -> String {
     match entry.get("command").and_then(Value::as_str) {
         Some(command) => format!("it runs `{}`", printable(command)),
         None if entry.get("url").is_some() => "it is a server at a URL".to_owned(),
-        None => "it runs no command".to_owned(),
+        None => "it does not run a command".to_owned(),
     }
 }
 
-/// Foreign text, without what would move a terminal's cursor or hide something.
+/// Foreign text, without anything that would move a terminal's cursor or hide something.
 pub(crate) fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
@@ -232,8 +232,9 @@ fn utf8(path: &Path) -> Result<String, Failure> {
     let text = path.to_str().map(str::to_owned);
     text.ok_or_else(|| {
         let message = format!("the path `{}` is not UTF-8", path.display());
-        Failure::new(Kind::InvalidArgument, message)
-            .with_hint("configuration files hold text only; move it to a path that is text")
+        Failure::new(Kind::InvalidArgument, message).with_hint(
+            "configuration files hold only text; move the program to a path that is valid UTF-8",
+        )
     })
 }
 

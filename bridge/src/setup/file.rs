@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //!
-//! - Whoever opens the file at any moment sees the old bytes or the new ones, whole, also after a
-//!   power cut: the new file is written beside it, synced and renamed.
+//! - A reader that opens the file at any moment sees all the old bytes or all the new ones, also
+//!   after a power cut: the new file is written beside it, synced and renamed.
 //! - Mode and owner stay. A symbolic link stays a link; what it leads to is replaced.
 //! - What was there before stands in `NAME.farwire-backup`, and a file that has changed since it
 //!   was read is not replaced.
@@ -24,7 +24,7 @@ use farwire_protocol::failure::{Failure, Kind};
 pub(crate) struct ConfigFile {
     /// Where the client looks for it.
     path: PathBuf,
-    /// Where it is, behind all links.
+    /// Its path after following all links.
     target: PathBuf,
     /// How many bytes it may have.
     limit: u64,
@@ -54,13 +54,13 @@ impl ConfigFile {
 
     /// The text of the backup, if there is one that can be read.
     pub(crate) fn backup_text(&self) -> Option<String> {
-        // A backup that is damaged or out of reach is of no use, and stands in nobody's way.
+        // A backup that is damaged or cannot be read is ignored.
         let old = read_regular(&self.backup_path(), self.limit).ok()??;
         text(&self.path, &old.bytes).ok().map(str::to_owned)
     }
 
-    /// Replaces its text, and answers where the old one is kept. A new file is for its owner alone
-    /// where it is `private`.
+    /// Replaces its text, and returns where the old one is kept. With `private`, only the owner can
+    /// read a new file.
     pub(crate) fn replace(&self, text: &str, private: bool) -> Result<Option<PathBuf>, Failure> {
         let Some(old) = &self.old else {
             self.make_directory(private)?;
@@ -77,7 +77,7 @@ impl ConfigFile {
         Ok(Some(backup))
     }
 
-    /// Puts back what the backup holds, which is no longer needed then.
+    /// Restores the backup, which is then no longer needed.
     pub(crate) fn restore(&self, text: &str) -> Result<(), Failure> {
         self.replace(text, true)?;
         self.remove_backup()
@@ -117,7 +117,7 @@ impl ConfigFile {
         made.map_err(|error| io_failure("create", directory, &error))
     }
 
-    /// A rename would replace a file that somebody has made read-only on purpose, so we look.
+    /// A rename would replace a file that a user has made read-only on purpose, so we check.
     fn check_writable(&self, metadata: &Metadata) -> Result<(), Failure> {
         if metadata.mode() & 0o222 != 0 {
             return Ok(());
@@ -131,21 +131,21 @@ impl ConfigFile {
         if now.as_ref() == self.old.as_ref().map(|old| &old.bytes) {
             return Ok(());
         }
-        let message = format!("`{}` was changed by somebody else just now", self.path.display());
+        let message = format!("`{}` was changed by another program just now", self.path.display());
         Err(Failure::new(Kind::ChangedMeanwhile, message).with_hint("run the command again"))
     }
 
-    /// Writes a file of these bytes beside `path`, and lets it take its place.
+    /// Writes these bytes to a file next to `path`, and renames it to `path`.
     fn write(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
         let failed = |error: &io::Error| io_failure("write", path, error);
         let (file, beside) = create_beside(path).map_err(|error| failed(&error))?;
         let written = self.fill(file, bytes, mode).and_then(|()| fs::rename(&beside, path));
         if let Err(error) = written {
-            // It may not be there any more; what went wrong before is what counts.
+            // It may no longer exist; the first error is the one that counts.
             let _ = fs::remove_file(&beside);
             return Err(failed(&error));
         }
-        // A file system that cannot sync a directory has done what it can.
+        // Some file systems cannot sync a directory.
         let _ = path
             .parent()
             .map(|directory| File::open(directory).and_then(|directory| directory.sync_all()));
@@ -169,7 +169,7 @@ impl ConfigFile {
     }
 }
 
-/// Where `path` leads, also where the last link leads to nothing yet.
+/// The path that `path` leads to, even if the last link leads to nothing yet.
 fn resolved(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..LINK_LIMIT {
@@ -189,7 +189,7 @@ fn resolved(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("too many symbolic links"))
 }
 
-/// The file at `path`, if there is one. A pipe or a device is refused, and not waited for.
+/// The file at `path`, if there is one. A pipe or a device is refused without waiting for it.
 fn read_regular(path: &Path, limit: u64) -> Result<Option<Old>, Failure> {
     let read = || {
         let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
@@ -222,7 +222,7 @@ fn text<'b>(path: &Path, bytes: &'b [u8]) -> Result<&'b str, Failure> {
     })
 }
 
-/// A new, empty file in the directory of `path`, under a name that nobody has.
+/// A new, empty file in the directory of `path`, under an unused name.
 fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
     let name = path.file_name().ok_or_else(|| io::Error::other("not a file name"))?;
     for attempt in 0..100 {
@@ -236,16 +236,16 @@ fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
             Err(error) => return Err(error),
         }
     }
-    Err(io::Error::other("too many temporary files are left over beside it"))
+    Err(io::Error::other("too many temporary files are left over next to it"))
 }
 
 fn io_failure(verb: &str, path: &Path, error: &io::Error) -> Failure {
     Failure::caused(Kind::Io, format!("cannot {verb} `{}`", path.display()), error)
 }
 
-const BY_HAND: &str = "`--print` shows the entry, to be put in by hand";
+const BY_HAND: &str = "`--print` prints the entry, so that you can add it by hand";
 
-/// Some editors begin UTF-8 with it.
+/// The byte order mark with which some editors begin UTF-8.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// As many links as Linux follows.

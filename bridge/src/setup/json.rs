@@ -1,4 +1,4 @@
-//! Reads JSON just closely enough to know where things stand in it.
+//! Scans JSON just closely enough to know where its parts are.
 //!
 //! A configuration file is somebody else's: what we do not change must keep its bytes. So nothing
 //! is decoded and written back; a [`Scanner`] walks the text once, checks all of it against RFC
@@ -15,7 +15,7 @@ pub(crate) mod edit;
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{what}")]
 pub(crate) struct Malformed {
-    /// Where it ceases to be.
+    /// Where the error is.
     pub(crate) at: usize,
     /// What is wrong there.
     what: &'static str,
@@ -24,9 +24,9 @@ pub(crate) struct Malformed {
 /// One member of an object or one element of an array.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Item {
-    /// Where its key stands, with the quotes. An element has none.
+    /// The span of its key, with the quotes. An element has none.
     pub(crate) key: Option<Range<usize>>,
-    /// Where its value stands.
+    /// The span of its value.
     pub(crate) value: Range<usize>,
 }
 
@@ -48,7 +48,7 @@ impl Item {
     }
 }
 
-/// Where an object or an array stands, and what is in it.
+/// The span of an object or an array, and its items.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Container {
     /// From its opening to behind its closing bracket.
@@ -58,7 +58,7 @@ pub(crate) struct Container {
 }
 
 impl Container {
-    /// What stands between the brackets.
+    /// The span between the brackets.
     pub(crate) fn inside(&self) -> Range<usize> {
         self.span.start + 1..self.span.end - 1
     }
@@ -74,11 +74,11 @@ fn is_string(raw: &str, string: &str) -> bool {
     if !raw.contains('\\') {
         return raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')) == Some(string);
     }
-    // Half a surrogate pair is valid JSON and no string of ours.
+    // Half a surrogate pair is valid JSON, but never equals one of our strings.
     serde_json::from_str::<String>(raw).is_ok_and(|decoded| decoded == string)
 }
 
-/// Where the one value of the text stands. All of the text is checked.
+/// The span of the one value of the text. All of the text is checked.
 pub(crate) fn root(text: &str) -> Result<Range<usize>, Malformed> {
     let mut scanner = Scanner::new(text, 0);
     scanner.blank();
@@ -88,11 +88,11 @@ pub(crate) fn root(text: &str) -> Result<Range<usize>, Malformed> {
     scanner.blank();
     match scanner.peek() {
         None => Ok(start..end),
-        Some(_) => Err(scanner.wrong("something follows the end of the value")),
+        Some(_) => Err(scanner.wrong("there is text after the end of the value")),
     }
 }
 
-/// The object or the array that begins at `start`; `None` where something else does.
+/// The object or the array that begins at `start`; `None` if something else does.
 pub(crate) fn container(text: &str, start: usize) -> Result<Option<Container>, Malformed> {
     let mut scanner = Scanner::new(text, start);
     let mut items = Vec::new();
@@ -109,7 +109,10 @@ pub(crate) fn container(text: &str, start: usize) -> Result<Option<Container>, M
         _ => return Ok(None),
     }
     if count > ITEM_LIMIT {
-        return Err(Malformed { at: start, what: "holds more items than any configuration" });
+        return Err(Malformed {
+            at: start,
+            what: "it has more items than any configuration should",
+        });
     }
     Ok(Some(Container { span: start..scanner.at, items }))
 }
@@ -235,7 +238,7 @@ impl<'a> Scanner<'a> {
         self.at += match escape {
             [b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
             [b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(|byte| byte.is_ascii_hexdigit()) => 6,
-            _ => return Err(self.wrong("no such escape in a string")),
+            _ => return Err(self.wrong("an unknown escape in a string")),
         };
         Ok(())
     }
@@ -274,7 +277,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Each item that we keep account of takes more memory than the shortest one has bytes.
+/// The most items: each takes more memory than the shortest item has bytes.
 const ITEM_LIMIT: usize = 100_000;
 
 /// Deeper than any configuration, and shallow enough for the smallest stack.

@@ -1,6 +1,7 @@
 //! An entry in a JSON file: the member `NAME` of an object like `mcpServers`.
 //!
-//! Most clients keep their servers so; they differ in the file, the object's name and the fields.
+//! Most clients keep their servers like this; they differ in the file, the object's name and the
+//! fields.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,7 @@ use super::json::edit::{self, EditError, Json};
 /// Where the entry stands, and what is in it.
 #[derive(Debug)]
 pub(crate) struct JsonEntry<'a> {
-    /// What we were asked for.
+    /// The job that was asked for.
     pub(crate) job: &'a Job<'a>,
     /// The file.
     pub(crate) path: PathBuf,
@@ -102,8 +103,8 @@ pub(crate) fn without_empty(text: &str, path: &[&str]) -> Result<String, EditErr
     Ok(removed.unwrap_or_else(|| text.to_owned()))
 }
 
-/// A value that has been scanned. What a parser still refuses (a number without end) is nothing to
-/// us.
+/// Parses a scanned value. A value that the parser still refuses (such as a huge number) is
+/// ignored.
 fn parsed(raw: &str) -> Value {
     serde_json::from_str(raw).unwrap_or(Value::Null)
 }

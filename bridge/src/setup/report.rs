@@ -1,4 +1,4 @@
-//! What a setup has done, for people and for programs.
+//! The result of a setup, for people and for programs.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::verify::Verified;
 
-/// How it went.
+/// The outcome.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -28,30 +28,30 @@ pub enum SetupStatus {
     NotConfigured,
     /// `--print`: nothing was read or written.
     Printed,
-    /// `--verify`: our entry is there, and setup would change something in it.
+    /// `--verify`: our entry exists, and setup would change something in it.
     Outdated,
 }
 
-/// What was done to one client's configuration.
+/// The result for one client's configuration.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct SetupReport {
-    /// Which client.
+    /// The client.
     pub client: &'static str,
-    /// How it went.
+    /// The outcome.
     pub status: SetupStatus,
     /// The file that holds the entry.
     pub file: PathBuf,
-    /// The entry, without the values of its environment; what was removed, where it was removed.
+    /// The entry, without the values of its environment; the removed entry, if it was removed.
     pub entry: Option<Value>,
-    /// What the file held before, where it was changed.
+    /// The backup of the file's old content, if the file was changed.
     pub backup: Option<PathBuf>,
     /// Other files that were changed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<Changed>,
     /// What `--verify` found.
     pub verify: Option<Verified>,
-    /// What a person puts in by hand, for `--print`.
+    /// The text that a person adds by hand, for `--print`.
     #[serde(skip)]
     pub(crate) snippet: String,
     /// Whose entry has the name, for [`SetupStatus::Conflict`].
@@ -60,7 +60,7 @@ pub struct SetupReport {
     /// The entry's name.
     #[serde(skip)]
     pub(crate) name: String,
-    /// What the person has to do for the client to notice.
+    /// What the person has to do for the change to take effect.
     #[serde(skip)]
     pub(crate) next: String,
 }
@@ -73,18 +73,17 @@ pub struct Changed {
     pub file: PathBuf,
     /// What it is for, in a few words.
     pub what: String,
-    /// What it held before, where it existed.
+    /// The backup of its old content, if it existed.
     pub backup: Option<PathBuf>,
 }
 
 impl SetupReport {
-    /// Why the command has failed although it has an answer: a conflict, or an entry that does not
-    /// work.
+    /// Why the command fails although it has an answer: a conflict, or an entry that does not work.
     pub fn failure(&self) -> Option<Failure> {
         if self.status == SetupStatus::Conflict {
             let message =
                 format!("`{}` in `{}` is not ours: {}", self.name, self.file.display(), self.owner);
-            let hint = "`--name` gives ours another name, `--force` replaces that one";
+            let hint = "use `--name` to choose another name, or `--force` to replace the entry";
             return Some(Failure::new(Kind::Configuration, message).with_hint(hint));
         }
         let problem = self.verify.as_ref()?.problem.as_ref()?;
@@ -120,7 +119,7 @@ impl SetupReport {
     }
 }
 
-/// Lines for people; of `--print` the snippet alone, so that it can be pasted.
+/// Lines for people; for `--print` only the snippet, so that it can be pasted.
 impl fmt::Display for SetupReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.status == SetupStatus::Printed {

@@ -1,7 +1,7 @@
 //! An entry in a TOML file: the table `mcp_servers.NAME`.
 //!
-//! A new entry is text at the end of the file, and an entry that goes is a cut of whole lines, so
-//! that nothing else can move. Only a repair inside an entry, and a file whose `mcp_servers` is an
+//! A new entry is appended to the file, and a removed entry is cut out in whole lines, so that
+//! nothing else can move. Only a repair inside an entry, and a file whose `mcp_servers` is an
 //! inline table, go through `toml_edit`; [`keep_lines`] then puts back every line that did not
 //! change, whatever its line end was.
 
@@ -20,7 +20,7 @@ type Parsed<'t> = toml_edit::Document<&'t str>;
 /// Where the entry stands, and what is in it.
 #[derive(Debug)]
 pub(crate) struct TomlEntry<'a> {
-    /// What we were asked for.
+    /// The job that was asked for.
     pub(crate) job: &'a Job<'a>,
     /// The file.
     pub(crate) path: PathBuf,
@@ -107,7 +107,7 @@ impl TomlEntry<'_> {
         text
     }
 
-    /// The text with a new entry at its end, or inside `mcp_servers` where that is an inline table.
+    /// The text with a new entry at its end, or inside `mcp_servers` if that is an inline table.
     fn add(&self, text: &str) -> Result<String, Fault> {
         if Parsed::parse(text)?.get(SERVERS).is_some_and(Item::is_value) {
             return self.repair(text, &json!({}));
@@ -119,7 +119,7 @@ impl TomlEntry<'_> {
         };
         let mut new = format!("{gap}{}", self.snippet());
         if gap == "\n\n" {
-            // A file that ends without a line end goes on doing so, and has none when we are gone.
+            // A file without a final newline keeps none after our entry is removed.
             new.truncate(new.trim_end_matches('\n').len());
         }
         let new = if text.contains("\r\n") { new.replace('\n', "\r\n") } else { new };
@@ -134,14 +134,14 @@ impl TomlEntry<'_> {
         Ok(text.to_owned())
     }
 
-    /// Writes what `old` lacks into the entry, and says whether that was anything.
+    /// Writes what `old` lacks into the entry, and returns whether anything was missing.
     fn write(&self, document: &mut DocumentMut, old: &Value) -> bool {
         let entry =
             child(document.as_item_mut(), SERVERS).and_then(|servers| child(servers, self.name()));
         let Some(entry) = entry else { return false };
         let mut changed = false;
         for field in &self.fields {
-            // The older spelling of the same limit, in milliseconds: somebody has chosen one.
+            // The older spelling of the same limit, in milliseconds: a user has set one.
             if field.key == "startup_timeout_sec" && old.get("startup_timeout_ms").is_some() {
                 continue;
             }
@@ -179,7 +179,7 @@ fn servers<'d>(document: &'d Parsed<'_>) -> Result<Option<&'d dyn TableLike>, Fa
     item.as_table_like().ok_or_else(not_a_table).map(Some)
 }
 
-/// The table `key` in `parent`, made in the form that `parent` has where it is not there.
+/// The table `key` in `parent`; if it is missing, it is created in the same form as `parent`.
 fn child<'i>(parent: &'i mut Item, key: &str) -> Option<&'i mut Item> {
     let inline = parent.is_inline_table();
     let table = parent.as_table_like_mut()?;
@@ -192,13 +192,13 @@ fn child<'i>(parent: &'i mut Item, key: &str) -> Option<&'i mut Item> {
     table.get_mut(key)
 }
 
-/// Makes `key` of `table` hold `new`; what surrounds the old value stays.
+/// Sets `key` of `table` to `new`, and keeps what surrounds the old value.
 fn set(table: &mut Item, key: &str, old: Option<&Value>, new: &Value) {
     if let Some(table) = table.as_table_mut() {
         table.set_implicit(false);
     }
     if let Some(table) = table.as_inline_table_mut() {
-        // The space before the closing brace would stand before the next comma.
+        // Otherwise the space before the closing brace would come before the next comma.
         table.iter_mut().for_each(|(_, value)| value.decor_mut().set_suffix(""));
     }
     let Some(table) = table.as_table_like_mut() else { return };
@@ -216,20 +216,20 @@ fn set(table: &mut Item, key: &str, old: Option<&Value>, new: &Value) {
     *present.decor_mut() = decor;
 }
 
-/// What `new` has at its end that `old` does not have, where that is the difference.
+/// What `new` appends to `old`, if that is the only difference.
 fn added<'v>(old: Option<&Value>, new: &'v Value) -> Option<&'v [Value]> {
     new.as_array()?.strip_prefix(old?.as_array()?.as_slice())
 }
 
 /// Whole lines of the file.
 struct Region {
-    /// From somewhere in the first line to somewhere in the last.
+    /// A position in the first line, and one in the last.
     span: Range<usize>,
     /// Whether it is a table with its header, and not a single key.
     table: bool,
 }
 
-/// Where the lines of an entry stand: one region for each table, and for each key outside of one.
+/// The lines of an entry: one region for each table, and for each key outside of a table.
 fn regions(servers: &Table, name: &str) -> Vec<Region> {
     let mut regions = Vec::new();
     if let Some((key, item)) = servers.get_key_value(name) {
@@ -285,7 +285,7 @@ fn without_lines(text: &str, mut regions: Vec<Region>) -> String {
     if rest.is_empty() && !text.ends_with('\n') {
         kept.truncate(kept.trim_end_matches(['\r', '\n']).len());
     }
-    // What stood below us is the top of the file now.
+    // What was below our entry is now the top of the file.
     kept.push_str(if kept.is_empty() { rest.trim_start_matches(['\r', '\n']) } else { rest });
     kept
 }
@@ -302,7 +302,7 @@ fn unix(text: &str) -> Cow<'_, str> {
     if text.contains('\r') { Cow::Owned(text.replace("\r\n", "\n")) } else { Cow::Borrowed(text) }
 }
 
-/// `edited`, with the lines that it begins and ends with in common with `old` as they are in `old`.
+/// `edited`, in which the first and last lines that it shares with `old` are taken from `old`.
 fn keep_lines(old: &str, edited: &str) -> String {
     let eol = if old.contains("\r\n") { "\r\n" } else { "\n" };
     let bare = |line: &&str| line.trim_end_matches(['\r', '\n']).len();

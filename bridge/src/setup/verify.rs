@@ -1,4 +1,4 @@
-//! Starts what an entry says, as its client would, and asks it for its tools.
+//! Starts the command of an entry, as its client would, and asks it for its tools.
 //!
 //! ```text
 //! Initialize: initialize -> notifications/initialized -> tools/list
@@ -7,8 +7,8 @@
 //!
 //! # Invariants
 //!
-//! - Everything together ends within the limit and a second; nothing of the process group is left.
-//! - What the process writes is counted before it is kept. What is shown of it is made printable.
+//! - Everything ends at most a second after the limit, and no process of the group is left.
+//! - Output of the process is counted before it is kept, and made printable before it is shown.
 //!
 //! Not here: the process and its pipes (`verify/process.rs`).
 
@@ -29,7 +29,7 @@ mod process;
 
 use process::{Process, Said};
 
-/// What `--verify` found out.
+/// The result of `--verify`.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct Verified {
@@ -37,7 +37,7 @@ pub struct Verified {
     pub ok: bool,
     /// The revision of MCP that was agreed on.
     pub protocol: Option<String>,
-    /// What the server calls itself.
+    /// The name and version that the server reports.
     pub server: Option<String>,
     /// The tools that it offers.
     pub tools: Vec<String>,
@@ -56,7 +56,7 @@ pub struct Problem {
     pub kind: Kind,
     /// What happened, as a lower-case fragment.
     pub message: String,
-    /// The last that the process wrote to standard error.
+    /// The last lines that the process wrote to standard error.
     pub stderr: Option<String>,
 }
 
@@ -65,9 +65,9 @@ impl Problem {
         Self { kind, message: message.into(), stderr: None }
     }
 
-    /// The entry says itself that it is not to be used.
+    /// The problem of an entry that is disabled.
     pub(crate) fn switched_off(how: &str) -> Self {
-        Self::new(Kind::Configuration, format!("the entry is switched off: `{how}`"))
+        Self::new(Kind::Configuration, format!("the entry is disabled: `{how}`"))
     }
 }
 
@@ -92,7 +92,7 @@ impl fmt::Display for Verified {
     }
 }
 
-/// What a client starts, and what it says first.
+/// The command that a client starts, and its first request.
 #[derive(Debug)]
 pub(crate) struct Launch {
     command: String,
@@ -102,24 +102,24 @@ pub(crate) struct Launch {
     opening: Opening,
 }
 
-/// What a client says first.
+/// The first request of a client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Opening {
     /// `initialize`, with this revision of MCP.
     Initialize(&'static str),
-    /// `server/discover`, and `initialize` where that is not known.
+    /// `server/discover`, and `initialize` if the server does not know it.
     Discover,
 }
 
 impl Launch {
-    /// What the keys `command`, `args`, `env` and `cwd` of an entry say.
+    /// Reads the keys `command`, `args`, `env` and `cwd` of an entry.
     pub(crate) fn of_entry(
         entry: &Value,
         context: &Context,
         opening: Opening,
     ) -> Result<Self, Problem> {
         let malformed =
-            |what| Problem::new(Kind::Configuration, format!("the entry has no usable `{what}`"));
+            |what| Problem::new(Kind::Configuration, format!("the entry has no valid `{what}`"));
         let command =
             entry.get("command").and_then(Value::as_str).ok_or_else(|| malformed("command"))?;
         let args =
@@ -141,7 +141,7 @@ impl Launch {
     }
 }
 
-/// Whether the client will see `tools` when it starts `launch`; an answer comes within `limit`.
+/// Checks whether the client will see `tools` when it starts `launch`; ends within `limit`.
 pub(crate) fn check(launch: &Launch, tools: &[&str], limit: Duration) -> Verified {
     let start = Instant::now();
     let process = match Process::start(launch) {
@@ -197,7 +197,7 @@ impl Talk {
         if agreed.is_empty() || agreed > revision {
             let agreed = printable(agreed);
             let message = format!(
-                "it answers `initialize` with revision `{agreed}` where the client knows `{revision}`"
+                "it answers `initialize` with revision `{agreed}`, but the client supports `{revision}`"
             );
             return Err(Problem::new(Kind::IncompatibleVersion, message));
         }
@@ -223,10 +223,10 @@ impl Talk {
             };
             params["cursor"] = cursor.clone();
         }
-        Err(Problem::new(Kind::ProtocolViolation, "its list of tools does not end"))
+        Err(Problem::new(Kind::ProtocolViolation, "its list of tools has no end"))
     }
 
-    /// The result of a request, or the error that the server answers.
+    /// The result of a request, or the error with which the server answers.
     fn ask(&mut self, method: &str, params: Value) -> Result<Result<Value, Value>, Problem> {
         self.last_id += 1;
         let id = json!(self.last_id);
@@ -273,7 +273,7 @@ impl Talk {
         message.ok_or_else(|| garbage(&String::from_utf8_lossy(&line)))
     }
 
-    /// Whatever the server asks us, except whether we are there, we cannot do.
+    /// We can answer no request from the server except `ping`.
     fn answer(&mut self, request: &Value) {
         let Some(id) = request.get("id") else { return };
         let mut answer = json!({ "jsonrpc": "2.0", "id": id });
@@ -326,7 +326,7 @@ fn garbage(line: &str) -> Problem {
     Problem::new(Kind::ProtocolViolation, message)
 }
 
-/// The beginning of foreign text, on one line.
+/// The beginning of a foreign text, on one line.
 fn clipped(text: &str) -> String {
     let short: String = text.chars().take(SHOWN_LIMIT).collect();
     let more = if short.len() < text.len() { "…" } else { "" };
@@ -341,7 +341,7 @@ fn client_info() -> Value {
     json!({ "name": "farwire-setup", "version": env!("CARGO_PKG_VERSION") })
 }
 
-/// What every request says of itself since there is no `initialize`.
+/// The metadata of every request in the protocol without `initialize`.
 fn modern() -> Value {
     json!({
         "io.modelcontextprotocol/protocolVersion": MODERN,
@@ -354,14 +354,14 @@ fn by_name<S: serde::Serializer>(kind: &Kind, serializer: S) -> Result<S::Ok, S:
     serializer.serialize_str(kind.name())
 }
 
-/// The revision without `initialize`.
+/// The revision that has no `initialize`.
 const MODERN: &str = "2026-07-28";
 
-/// The last revision with it.
+/// The last revision that has it.
 const LEGACY: &str = "2025-11-25";
 
-/// More pages of tools than this are no list.
+/// The most pages of a list of tools.
 const PAGE_LIMIT: usize = 32;
 
-/// So much of a foreign message is enough to recognise it by.
+/// How much of a foreign message is shown: enough to recognise it.
 const SHOWN_LIMIT: usize = 160;

@@ -1,16 +1,16 @@
-//! Cleans output: bytes in, in pieces of any size; lines of text out, each with its number.
+//! Cleans output: takes bytes in chunks of any size, and returns numbered lines of text.
 //!
 //! ```text
 //! bytes ─ utf8 ─▶ units ─ escape ─▶ text and moves ─ row ─▶ one line ─ fold ─▶ lines
 //! ```
 //!
-//! A *raw line* ends with LF, as the log counts it; a line that comes out stands for one or several
-//! raw lines, one after the other: the same text again, or bytes that are no text.
+//! A *raw line* ends with LF, as the log counts it; an output line stands for one or several
+//! consecutive raw lines: a repeated text, or binary bytes.
 //!
 //! # Invariants
 //!
-//! - A raw line becomes at most one line; none is lost and none is made up.
-//! - What comes out depends on the bytes, not on where they were cut into pieces.
+//! - A raw line becomes at most one line; no line is lost or made up.
+//! - The output depends on the bytes, not on how they were cut into chunks.
 //! - Memory is one row of at most `width` characters and one line that may still be repeated.
 //! - The text of a line holds nothing but TAB and what [`chars::visible_form`] leaves as it is, has
 //!   no blanks at its end, and does not imitate a line of ours.
@@ -28,10 +28,10 @@ use self::row::Row;
 use self::utf8::{Decoder, Unit};
 use super::{chars, human, imitation};
 
-/// A line is cut after so many characters where nothing else is said.
+/// The default number of characters after which a line is cut.
 pub const WIDTH: usize = 500;
 
-/// One line that came out.
+/// One output line.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct CleanLine {
     /// The number of its raw line, or of the first of several.
@@ -42,7 +42,7 @@ pub struct CleanLine {
     pub start: u64,
     /// Where it ends, its LF included.
     pub end: u64,
-    /// What it says, at most as many characters as the cleaner's width and a mark.
+    /// Its text, at most the cleaner's width in characters plus a mark.
     pub text: String,
     /// How many characters of it are missing at its end.
     pub cut: usize,
@@ -60,8 +60,8 @@ impl CleanLine {
         self.number.saturating_add(self.count.saturating_sub(1))
     }
 
-    /// Writes it as it is shown: once with a mark if its text was repeated and that is shorter than
-    /// saying it so often; each time ended by LF.
+    /// Writes it as it is shown: a repeated text once with a mark, if that is shorter than
+    /// repeating it; each line ended by LF.
     pub fn write(&self, out: &mut String) {
         if self.starts_within {
             out.push('…');
@@ -91,22 +91,22 @@ impl CleanLine {
     }
 }
 
-/// What was taken away that might have said something.
+/// What was removed and might have had a meaning.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Removed {
-    /// Characters that nobody would have seen.
+    /// Invisible characters.
     pub invisible: u64,
-    /// Characters that vanished in sequences without an end.
+    /// Characters that were swallowed by sequences without an end.
     pub swallowed: u64,
 }
 
 impl Removed {
-    /// What a header should warn of: text that was there and that a person would not have seen.
+    /// The count that a header should warn of: text that a person would not have seen.
     pub fn hidden(&self) -> u64 {
         self.invisible.saturating_add(self.swallowed)
     }
 
-    /// Both together.
+    /// The sum of both.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -116,7 +116,7 @@ impl Removed {
     }
 }
 
-/// Cleans all of the bytes, whose first line has this number.
+/// Cleans these bytes; their first line has this number.
 pub fn clean(bytes: &[u8], first_line: u64) -> (Vec<CleanLine>, Removed) {
     let mut lines = Vec::new();
     let mut cleaner = Cleaner::new(first_line);
@@ -125,7 +125,7 @@ pub fn clean(bytes: &[u8], first_line: u64) -> (Vec<CleanLine>, Removed) {
     (lines, removed)
 }
 
-/// The last line that says something, cut to `limit` characters: what is told as progress.
+/// The last non-empty line, cut to `limit` characters, for progress reports.
 pub fn last_line(bytes: &[u8], limit: usize) -> String {
     let (lines, _) = clean(bytes, 1);
     let text = lines.into_iter().rev().map(|line| line.text).find(|text| !text.is_empty());
@@ -146,7 +146,7 @@ pub struct Cleaner {
     offset: u64,
     /// It began before the input did.
     within: bool,
-    /// So many bytes may belong to a character that began before the input.
+    /// This many bytes may belong to a character that began before the input.
     resync: u8,
     /// The line before, which may be repeated.
     held: Option<CleanLine>,
@@ -170,14 +170,14 @@ impl Cleaner {
         }
     }
 
-    /// Lines are cut after so many characters, instead of [`WIDTH`].
+    /// Lines are cut after this many characters, instead of [`WIDTH`].
     #[must_use]
     pub fn width(mut self, width: usize) -> Self {
         self.row = Row::new(width);
         self
     }
 
-    /// The input begins within its first line, maybe within a character.
+    /// The input begins within its first line, possibly within a character.
     #[must_use]
     pub fn within(mut self) -> Self {
         self.within = true;
@@ -185,7 +185,7 @@ impl Cleaner {
         self
     }
 
-    /// Takes more input and gives the lines that are over.
+    /// Takes more input, and passes on the lines that are complete.
     pub fn feed(&mut self, bytes: &[u8], sink: &mut impl FnMut(CleanLine)) {
         let mut rest = bytes;
         while let Some((&byte, after)) = rest.split_first() {
@@ -202,7 +202,7 @@ impl Cleaner {
         }
     }
 
-    /// The input is over: gives the lines that are left, and what was removed in all.
+    /// Ends the input: passes on the remaining lines, and returns what was removed in total.
     pub fn finish(mut self, sink: &mut impl FnMut(CleanLine)) -> Removed {
         if let Some(unit) = self.decoder.flush() {
             self.unit(unit, sink);
@@ -250,7 +250,7 @@ impl Cleaner {
             Move::None => {}
             Move::Column(column) => self.row.to(column),
             Move::Back(count) => self.row.back(count),
-            // So that words that stand apart on the screen do not run together.
+            // Keeps words that are apart on the screen from running together.
             Move::Away => self.row.char(' '),
             Move::EraseRight => self.row.erase_right(),
             Move::EraseAll => self.row.erase_all(),
@@ -309,7 +309,7 @@ impl Cleaner {
         self.hold(line, sink);
     }
 
-    /// Joins the line with the one before it, or gives that one away.
+    /// Merges the line with the previous one, or passes that one on.
     fn hold(&mut self, mut line: CleanLine, sink: &mut impl FnMut(CleanLine)) {
         let same = |held: &&mut CleanLine| {
             let text = held.text == line.text && held.cut == 0 && line.cut == 0;
@@ -333,7 +333,7 @@ impl Cleaner {
     }
 }
 
-/// What is said of bytes that are no text.
+/// The text that stands for binary bytes.
 fn binary(line: &CleanLine) -> String {
     let mut text = format!("[binary {} bytes", human::size(line.end - line.start));
     if line.count > 1 {

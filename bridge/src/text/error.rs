@@ -1,20 +1,20 @@
 //! The line of a failure: `[error unknown_server] no server "web1"; close: web-1. Next: …`.
 //!
-//! Message and hint hold what others chose to be called, so they are made harmless, and what looks
-//! like the beginning of another line of ours is marked even within the line. Kinds and hints are
-//! chosen in `farwire_protocol::failure`.
+//! Message and hint contain names that others chose, so they are made harmless, and anything that
+//! looks like the beginning of another line of ours is marked even within the line. Kinds and hints
+//! are chosen in `farwire_protocol::failure`.
 
 use super::Word;
 use super::imitation::imitates;
 use super::neutral::neutral_within;
 
-/// No line is longer, in characters.
+/// The longest line, in characters.
 pub const LIMIT: usize = 1_000;
 
-/// The hint is the shorter part, and the more useful one: so much of it is never given up.
+/// The hint is the shorter and more useful part: at least this much of it is always kept.
 const HINT: usize = 350;
 
-/// A kind's name is one of a closed list; what is longer is none of them.
+/// The longest name of a kind. The list of kinds is closed.
 const KIND: usize = 48;
 
 /// The line, without LF. `hint` may be empty.
@@ -27,7 +27,7 @@ pub fn line(kind: &str, message: &str, hint: &str) -> String {
     format!("{start}{}{next}", sentence(message, room))
 }
 
-/// A text that ends like a sentence, in at most `limit` characters.
+/// The text with a final full stop, in at most `limit` characters.
 fn sentence(text: &str, limit: usize) -> String {
     let mut text = inner(text, limit - 1);
     if !text.is_empty() && !text.ends_with(['.', '!', '?', '…']) {

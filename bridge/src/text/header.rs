@@ -5,8 +5,8 @@
 //! - There is one `[`, at the beginning, and one `]`, at the end. Values that hold anything else
 //!   than letters, digits and harmless signs are quoted and escaped (see [`value`]), so that a
 //!   remote name can neither end the header nor begin another.
-//! - How something ended is a [`Fate`], given once, when the header is made: no header has both
-//!   `exit=` and `signal=`, since no [`Key`] is called so.
+//! - How something ended is a [`Fate`], set once when the header is made: no header has both
+//!   `exit=` and `signal=`, since no [`Key`] has these names.
 
 pub mod value;
 
@@ -25,27 +25,27 @@ use super::{Word, human, signal};
 #[derive(Clone, Debug)]
 pub struct Header(String);
 
-/// How a program is, or how it ended.
+/// The state of a program, or how it ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fate {
-    /// It runs.
+    /// It is running.
     Running,
-    /// It waits for its turn.
+    /// It is waiting for its turn.
     Queued,
     /// It ended with this code.
     Exit(i32),
     /// It was ended by this signal.
     Signal(i32),
-    /// It was not started, or nobody knows how it ended.
+    /// It was not started, or its end is not known.
     Failed(Kind),
-    /// A session does this, and the command before ended with this code, if one did.
+    /// A session is in this state; its last command ended with this code, if one did.
     Doing(Doing, Option<i32>),
-    /// It cannot be asked now.
+    /// The server cannot be asked now.
     Unreachable,
 }
 
 impl Fate {
-    /// How a run or the program of a session is, or how it ended.
+    /// The state of a run or of a session's program, or how it ended.
     pub fn of(state: &State) -> Self {
         match (state.exit, &state.failure) {
             (Some(Exit::Code(code)), _) => Self::Exit(code),
@@ -72,7 +72,7 @@ impl Display for Fate {
     }
 }
 
-/// The names of values. A new one is added here, and is then spelled the same everywhere.
+/// The names of values. All are listed here, so that each is spelled the same everywhere.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each is the word that is written")]
@@ -125,7 +125,7 @@ pub enum Key {
 }
 
 impl Key {
-    /// As it is written.
+    /// As it is spelled.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -178,12 +178,12 @@ impl Key {
 }
 
 impl Header {
-    /// A header of something that does not end: `[servers`.
+    /// A header for something that has no end: `[servers`.
     pub fn new(word: Word) -> Self {
         Self(format!("[{word}"))
     }
 
-    /// A header of something that ends: `[run r12 exit=0`.
+    /// A header for something that ends: `[run r12 exit=0`.
     pub fn ending(word: Word, id: &str, fate: Fate) -> Self {
         let Self(mut text) = Self::new(word).value(id);
         push(&mut text, format_args!(" {fate}"));
@@ -217,7 +217,7 @@ impl Header {
         self.value(&human::duration(time))
     }
 
-    /// Adds what is shown, if that is not all, and what was hidden, if anything was.
+    /// Adds the shown ranges, if not all is shown, and how much was hidden, if anything was.
     #[must_use]
     pub fn shown_ranges(mut self, shown: &Shown) -> Self {
         if !shown.whole && !shown.ranges.is_empty() {
@@ -227,13 +227,13 @@ impl Header {
         self.hidden(shown.removed.hidden())
     }
 
-    /// Adds how many characters were removed that nobody would have seen, if there were any.
+    /// Adds how many invisible characters were removed, if any were.
     #[must_use]
     pub fn hidden(self, count: u64) -> Self {
         if count == 0 { self } else { self.field(Key::Hidden, count) }
     }
 
-    /// Adds what the log no longer has, if there is any: `dropped=120lines/1.2M`.
+    /// Adds what the log no longer has, if anything: `dropped=120lines/1.2M`.
     #[must_use]
     pub fn dropped(self, lines: u64, bytes: u64) -> Self {
         if bytes == 0 {
@@ -243,7 +243,7 @@ impl Header {
     }
 
     /// Adds the exact next call, and ends the header with it. Where an argument is too long to be
-    /// shown, a line of its own says instead how to go on.
+    /// shown, a separate line says instead how to continue.
     pub fn next(mut self, call: &Call) -> String {
         if call.whole {
             push(&mut self.0, format_args!(" {}={call}", Key::Next.name()));
@@ -266,14 +266,14 @@ impl Header {
     }
 }
 
-/// A call of one of our tools, as it can be repeated: `output(id=r12,view=range,offset=61)`.
+/// A call of one of our tools, in a form that can be copied: `output(id=r12,view=range,offset=61)`.
 #[derive(Clone, Debug)]
 pub struct Call {
     tool: &'static str,
     arguments: String,
-    /// Whether all arguments stand there as they are, and not cut.
+    /// Whether all arguments are shown in full.
     whole: bool,
-    /// The last of them, if it does.
+    /// The last argument, if it does.
     last: Option<String>,
 }
 
@@ -283,7 +283,7 @@ impl Call {
         Self { tool, arguments: String::new(), whole: true, last: None }
     }
 
-    /// Adds an argument. The last one is that in which the next call differs.
+    /// Adds an argument. The next call differs in the last one.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Display) -> Self {
         let comma = if self.arguments.is_empty() { "" } else { "," };

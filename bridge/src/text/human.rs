@@ -1,4 +1,4 @@
-//! Durations and sizes as people say them: two figures at most, never rounded up.
+//! Durations and sizes for people: at most two figures, never rounded up.
 
 use std::time::Duration;
 

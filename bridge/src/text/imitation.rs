@@ -1,10 +1,10 @@
-//! Tells a line that could be taken for one of ours, and marks it.
+//! Recognizes a line that could be taken for one of ours, and marks it.
 //!
-//! Our lines begin with `[` and a [`Word`]. Whatever a reader could take for that is marked: with
-//! blanks before or after the bracket, another kind of bracket, capital letters, letters of other
-//! alphabets that look the same, and letters with accents drawn over them. The mark is a backslash
-//! in front of the bracket; the rest of the line stays as it is. A line that has a backslash there
-//! from the beginning imitates nothing and is left alone.
+//! Our lines begin with `[` and a [`Word`]. Anything that a reader could take for that is marked:
+//! with blanks before or after the bracket, another kind of bracket, capital letters, letters of
+//! other alphabets that look the same, and letters with accents drawn over them. The mark is a
+//! backslash in front of the bracket; the rest of the line stays as it is. A line that has a
+//! backslash there from the beginning imitates nothing and is left alone.
 
 use std::borrow::Cow;
 
@@ -26,7 +26,7 @@ pub fn imitates(line: &str) -> bool {
     after.is_some_and(|after| begins_with_word(after.trim_start()))
 }
 
-/// Whether the text begins with a word of ours that does not go on as another word.
+/// Whether the text begins with one of our words, and not with a longer word.
 fn begins_with_word(text: &str) -> bool {
     let mut said = String::new();
     for char in text.chars().filter(|char| !is_accent(*char)).take(LONGEST + 1) {
@@ -36,10 +36,10 @@ fn begins_with_word(text: &str) -> bool {
     Word::ALL.iter().any(|word| word.name() == said)
 }
 
-/// Longer than any word, so that one more letter makes it another word.
+/// Longer than any of our words, so that a longer word differs.
 const LONGEST: usize = 12;
 
-/// What people take for an opening square bracket.
+/// Whether people take this for an opening square bracket.
 fn is_bracket(char: char) -> bool {
     matches!(
         char,
@@ -72,7 +72,7 @@ fn is_accent(char: char) -> bool {
 }
 
 /// The small ASCII letter that a character is, or looks like; `None` where a word ends. A letter
-/// that looks like none of them is itself, and so makes another word.
+/// that looks like none of them stays itself, and so makes another word.
 fn folded(char: char) -> Option<char> {
     let code = u32::from(char);
     let latin = |offset: u32| u8::try_from(offset % 26).ok().map(|at| char::from(b'a' + at));

@@ -1,24 +1,24 @@
-//! Takes secrets that this process has typed out of every answer: `[secret NAME]` stands for them.
+//! Replaces secrets that this process has typed by `[secret NAME]` in every answer.
 //!
-//! What is searched for is the exact value, as it is, as it is escaped within quotes, and across
-//! the ends of rows, as a terminal wraps it. Where a text was cut, the beginning of a value before
-//! the cut and the end of one after it are taken out, too. Other encodings, and programs that take
-//! a value apart, are not seen.
+//! It searches for the exact value, for its form escaped in quotes, and across the ends of rows, as
+//! a terminal wraps it. Where a text was cut, the beginning of a value before the cut and the end
+//! of one after it are replaced, too. Other encodings, and values that a program takes apart, are
+//! not recognized.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use zeroize::Zeroizing;
 
-/// Part of a value at a cut is seen from so many bytes on.
+/// Part of a value at a cut is recognized from this many bytes on.
 const PART: usize = 4;
 
 /// Shorter values are not searched for: they would be found everywhere.
 pub const SHORTEST: usize = 4;
 
-/// No process masks more values.
+/// The most values that a process masks.
 const MOST: usize = 64;
 
-/// The values that were used. Clones are the same.
+/// The values that were used. Clones share them.
 #[derive(Clone, Default)]
 pub struct Masks(Arc<Mutex<Vec<Mask>>>);
 
@@ -31,12 +31,12 @@ impl std::fmt::Debug for Masks {
 struct Mask {
     name: String,
     value: Zeroizing<Vec<u8>>,
-    /// Within quotes, where that is another text.
+    /// The value as it is escaped in quotes, if that differs.
     escaped: Option<Zeroizing<Vec<u8>>>,
 }
 
 impl Masks {
-    /// From now on this value is taken out.
+    /// Masks this value from now on.
     pub fn add(&self, name: &str, value: &[u8]) {
         let value = value.strip_suffix(b"\n").unwrap_or(value);
         if value.len() < SHORTEST {
@@ -59,7 +59,7 @@ impl Masks {
         let escaped = (escaped.as_slice() != value).then_some(escaped);
         let value = Zeroizing::new(value.to_vec());
         all.push(Mask { name: name.to_owned(), value, escaped });
-        // The longest goes first: one may be part of another.
+        // The longest comes first: one may be part of another.
         all.sort_by_key(|mask| std::cmp::Reverse(mask.value.len()));
     }
 
@@ -76,12 +76,12 @@ impl Masks {
                 bytes = replace(bytes, value, &stand_in);
             }
         }
-        // Whole values were taken out of a text, and names put in.
+        // Whole values were replaced by names.
         String::from_utf8(bytes)
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
     }
 
-    /// The bytes with something of the same length in the place of each.
+    /// The bytes, with each value replaced by a text of the same length.
     pub fn blot(&self, mut bytes: Vec<u8>) -> Vec<u8> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for mask in all.iter() {
@@ -99,7 +99,7 @@ impl Masks {
         bytes
     }
 
-    /// Whether one of them is in it.
+    /// Whether the text contains one of them.
     pub fn shows(&self, text: &str) -> bool {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().any(|mask| memchr::memmem::find(text.as_bytes(), &mask.value).is_some())
@@ -125,7 +125,7 @@ fn replace(text: Vec<u8>, value: &[u8], stand_in: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The next place where the value, or a part of it at a cut, stands.
+/// The next occurrence of the value, or of a part of it at a cut.
 fn find_next(text: &[u8], from: usize, first: u8, value: &[u8]) -> Option<(usize, usize)> {
     let mut at = from;
     while at < text.len() {
@@ -147,7 +147,7 @@ fn find_next(text: &[u8], from: usize, first: u8, value: &[u8]) -> Option<(usize
     None
 }
 
-/// How much of the value this begins with, ends of rows aside, and how long that is.
+/// How much of the value this begins with, ignoring ends of rows, and how long that is.
 fn matching(text: &[u8], value: &[u8]) -> (usize, usize) {
     let (mut matched, mut length) = (0, 0);
     for (at, byte) in text.iter().enumerate() {
@@ -161,7 +161,7 @@ fn matching(text: &[u8], value: &[u8]) -> (usize, usize) {
     (matched, length)
 }
 
-/// How long the end of the value is that this begins with.
+/// The length of the value's end that this begins with.
 fn tail(text: &[u8], value: &[u8]) -> Option<usize> {
     let longest = value.len().saturating_sub(1);
     (PART..=longest).rev().find(|&length| {
@@ -169,13 +169,13 @@ fn tail(text: &[u8], value: &[u8]) -> Option<usize> {
     })
 }
 
-/// Whether a text that goes on so was cut here.
+/// Whether a text that continues like this was cut here.
 fn is_cut(rest: &[u8]) -> bool {
     let next = rest.strip_prefix(b"\n").unwrap_or(rest);
     next.is_empty() || rest.starts_with("…".as_bytes()) || next.starts_with(b"[omitted ")
 }
 
-/// Whether what comes before this was cut off.
+/// Whether the text before this was cut off.
 fn starts_after_cut(text: &[u8], at: usize) -> bool {
     let before = text.get(..at).unwrap_or_default();
     if before.is_empty() || before.ends_with("…".as_bytes()) {
@@ -183,7 +183,7 @@ fn starts_after_cut(text: &[u8], at: usize) -> bool {
     }
     let Some(lines) = before.strip_suffix(b"\n") else { return false };
     let line = lines.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-    // A line of ours, and what a machine says begins after it.
+    // A line of ours: remote text begins after it.
     line.starts_with(b"[omitted ") || line.len() == lines.len() && line.starts_with(b"[")
 }
 

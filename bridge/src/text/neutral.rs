@@ -1,13 +1,13 @@
 //! Short remote texts on one line: names, labels, versions, paths, messages.
 //!
-//! Unlike in output, nothing is taken away here without a trace: two names that differ must not
-//! come out the same. What cannot be shown is replaced, sequences of a terminal are shown as what
-//! they are, and a text that could be taken for a line of ours is marked, since it may begin one.
+//! Unlike in output, nothing is removed without a trace: names that differ must not come out the
+//! same. Characters that cannot be shown are replaced, escape sequences are made visible, and a
+//! text that could be taken for a line of ours is marked, since it may begin a line.
 
 use super::chars::{self, REPLACEMENT};
 use super::imitation;
 
-/// Names and paths that people choose are shorter.
+/// The default limit: names and paths that people choose are shorter.
 pub const LIMIT: usize = 200;
 
 /// The text on one line and safe to show, cut after [`LIMIT`] characters.
@@ -15,8 +15,8 @@ pub fn neutral(text: &str) -> String {
     neutral_within(text, LIMIT)
 }
 
-/// The same with another limit. A cut is shown by `…`, which is the last of so many characters; a
-/// mark may come on top.
+/// The same with another limit. A cut is marked with `…`, which counts towards the limit; a
+/// combining mark may come on top.
 pub fn neutral_within(text: &str, limit: usize) -> String {
     let longer = text.chars().nth(limit).is_some();
     let keep = limit.saturating_sub(usize::from(longer));
@@ -34,7 +34,7 @@ pub fn lines(text: &str) -> String {
     text.chars().map(safe).collect()
 }
 
-/// What a character is on one line.
+/// How a character appears on one line.
 fn plain(char: char) -> char {
     match char {
         '\n' | '\r' | '\t' => ' ',

@@ -1,26 +1,26 @@
-//! What of a remote terminal's output may reach a person's own terminal.
+//! Decides which of a remote terminal's output may reach a person's own terminal.
 //!
 //! Passed on: text, colours, cursor, erasing, scrolling, the alternate screen, modes of drawing and
-//! of the mouse, titles. Held back is everything else, whether we know it or not: whatever makes a
+//! of the mouse, titles. Everything else is held back, whether we know it or not: whatever makes a
 //! terminal answer, since its answer would be typed into the session (the agent answers instead);
 //! the clipboard; files, printers and pictures; links to anything but the web; alphabets in which
-//! plain bytes become controls; and strings that are for other programs. A real terminal has been
-//! broken by each of these.
+//! plain bytes become controls; and strings for other programs. Each of these has broken a real
+//! terminal.
 //!
-//! Works on pieces of any size, and keeps at most one sequence of [`LONGEST`] bytes. What is no
-//! UTF-8 comes out as U+FFFD: a lone byte could be a control of eight bits.
+//! It works on chunks of any size, and keeps at most one sequence of [`LONGEST`] bytes. Invalid
+//! UTF-8 comes out as U+FFFD: a lone byte could be an 8-bit control.
 
-/// A longer sequence is held back.
+/// The longest sequence; a longer one is held back.
 const LONGEST: usize = 4096;
 
-/// What stands for bytes that are no text.
+/// The replacement for invalid bytes.
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum PassageState {
     #[default]
     Ground,
-    /// Within a character of several bytes; so many are still to come.
+    /// Within a multi-byte character; this many bytes are still to come.
     Char(u8),
     Escape,
     Intermediate,
@@ -43,7 +43,7 @@ pub struct Passage {
 }
 
 impl Passage {
-    /// Adds to `out` what of these bytes may pass.
+    /// Appends those of the bytes to `out` that may pass.
     pub fn pass(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         let mut rest = bytes;
         while let Some((&byte, after)) = rest.split_first() {
@@ -77,7 +77,7 @@ impl Passage {
         }
         self.state = match (self.state, byte) {
             (Ground, 0x1b) => self.begin(),
-            // ENQ asks.
+            // ENQ makes the terminal answer.
             (Ground, 0x05) => Ground,
             (Ground, 0x80..) => self.char(byte, out),
             (Ground, _) => {
@@ -126,7 +126,7 @@ impl Passage {
             (Held, 0x07) => Ground,
             (Held, 0x1b) => HeldEscape,
             (Held, _) => Held,
-            // What cannot belong to a sequence breaks it off.
+            // A character that cannot belong to a sequence aborts it.
             (_, 0x1b) => self.begin(),
             (HeldEscape | OscEscape, _) => {
                 self.begin();
@@ -161,7 +161,7 @@ impl Passage {
             (b"\x1b[?1049" | b"\x1b[?1047" | b"\x1b[?47", b'h' | b'l') => {
                 self.alternate = byte == b'h';
             }
-            // RIS begins with everything as it was at first.
+            // RIS resets everything.
             (b"\x1b", b'c') => self.alternate = false,
             _ => {}
         }
@@ -188,7 +188,7 @@ impl Passage {
 
     fn end_char(&mut self, out: &mut Vec<u8>) -> PassageState {
         match std::str::from_utf8(&self.sequence) {
-            // U+0080 to U+009F are controls of eight bits.
+            // U+0080 to U+009F are 8-bit controls.
             Ok(text) if text.chars().any(char::is_control) => {}
             Ok(text) => out.extend_from_slice(text.as_bytes()),
             Err(_) => out.extend_from_slice(REPLACEMENT),
@@ -200,7 +200,7 @@ impl Passage {
     fn end_osc(&mut self, out: &mut Vec<u8>) {
         let body = self.sequence.get(2..).unwrap_or_default();
         let body = body.strip_suffix(b"\x07").or_else(|| body.strip_suffix(b"\x1b\\"));
-        // A terminal of eight bits would find its end at any C1 within it.
+        // An 8-bit terminal would end it at any C1 within it.
         let text = body.and_then(|body| std::str::from_utf8(body).ok());
         if text.is_some_and(|text| !text.contains(char::is_control) && titles_or_links(text)) {
             out.append(&mut self.sequence);
@@ -228,18 +228,18 @@ fn titles_or_links(text: &str) -> bool {
 /// Whether a sequence without parameters may pass.
 fn short(intermediates: &[u8], last: u8) -> bool {
     match intermediates {
-        // Cursor, scrolling, tabs, keypad, reset, columns, the end of a string. DECID asks.
+        // Cursor, scrolling, tabs, keypad, reset, columns, the end of a string. DECID makes the
+        // terminal answer.
         b"" => b"78DEMHc=>69\\".contains(&last),
-        // Alphabets of seven bits, as line drawing: not those that leave UTF-8, nor C1 of eight
-        // bits.
+        // 7-bit character sets, such as line drawing; not those that leave UTF-8, nor 8-bit C1.
         b"(" | b")" | b"*" | b"+" => b"B0A<>%".contains(&last),
-        // Sizes of lines, and the pattern that aligns.
+        // Line sizes, and the alignment pattern.
         b"#" => b"34568".contains(&last),
         _ => false,
     }
 }
 
-/// Whether a control sequence draws, and does nothing else.
+/// Whether a control sequence only draws.
 fn draws(parameters: &[u8], last: u8) -> bool {
     let numbers = |bytes: &[u8]| bytes.iter().all(|byte| matches!(byte, b'0'..=b';'));
     if let Some(modes) = parameters.strip_prefix(b"?") {
@@ -253,7 +253,7 @@ fn draws(parameters: &[u8], last: u8) -> bool {
     let split = parameters.iter().position(|byte| !numbers(&[*byte])).unwrap_or(parameters.len());
     let (before, intermediates) = parameters.split_at(split);
     match (intermediates, last) {
-        // Insertion, and a cursor that is seen: not one that locks the keyboard.
+        // Insert mode and the visible cursor, but not locking the keyboard.
         (b"", b'h' | b'l') => matches!(before, b"4" | b"34"),
         (b"", b'@'..=b'M' | b'P' | b'S' | b'T' | b'X' | b'Z') => true,
         (b"", b'`' | b'a' | b'b' | b'd'..=b'g' | b'm' | b'r' | b's' | b'u') => true,
@@ -261,14 +261,14 @@ fn draws(parameters: &[u8], last: u8) -> bool {
         (b" ", b'@' | b'A' | b'q') => true,
         (b"!", b'p') => true,
         (b"\"", b'q') => true,
-        // Rectangles are copied, filled and erased; columns come and go.
+        // Rectangles are copied, filled and erased; columns are inserted and deleted.
         (b"$", b'v' | b'x' | b'z' | b'{' | b'r' | b't') => true,
         (b"'", b'}' | b'~') => true,
         _ => false,
     }
 }
 
-/// The private modes that change what is drawn, what keys send, or how the mouse is told of.
+/// The private modes that change what is drawn, what keys send, or how the mouse is reported.
 fn is_mode(number: &[u8]) -> bool {
     const MODES: [&[u8]; 29] = [
         b"1", b"4", b"5", b"6", b"7", b"8", b"9", b"12", b"25", b"45", b"47", b"66", b"69",

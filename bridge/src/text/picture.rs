@@ -1,8 +1,8 @@
-//! A screen as a picture: what draws it goes in, a PNG comes out.
+//! Draws a screen as a PNG picture from the escape sequences that draw it.
 //!
 //! Each cell is 8 by 16 pixels in GNU Unifont, which has a glyph for every character, so that the
-//! same screen is the same picture everywhere. Bold is drawn twice, one pixel apart. What is larger
-//! than [`COLS`] by [`ROWS`] is shown around the cursor.
+//! same screen gives the same picture everywhere. Bold text is drawn twice, one pixel apart. Of a
+//! screen larger than [`COLS`] by [`ROWS`], the part around the cursor is shown.
 
 use std::num::NonZeroU16;
 use std::ops::Range;
@@ -16,21 +16,21 @@ use vt100::{Cell, Color, Parser, Screen};
 const WIDTH: usize = 8;
 const HEIGHT: usize = 16;
 
-/// No picture shows more.
+/// The most that a picture shows.
 pub const COLS: u16 = 240;
-/// No picture shows more.
+/// The most that a picture shows.
 pub const ROWS: u16 = 100;
 
-/// No terminal is larger: agents bring what they are asked for within it.
+/// The largest terminal: agents keep sizes within it.
 const LARGEST: u16 = 1_000;
 
-/// What is drawn where nothing else is said.
+/// The default colours.
 const FOREGROUND: Rgb = [0xd0, 0xd0, 0xd0];
 const BACKGROUND: Rgb = [0x12, 0x12, 0x12];
 
 type Rgb = [u8; 3];
 
-/// A picture, and which part of the screen it shows: all of it, mostly.
+/// A picture, and the part of the screen that it shows: usually all of it.
 #[derive(Clone, Debug)]
 pub struct Picture {
     /// The file.
@@ -51,10 +51,10 @@ impl std::fmt::Debug for Grid {
 }
 
 impl Grid {
-    /// Draws a screen of this size from what an agent says that draws it.
+    /// Draws a screen of this size from an agent's escape sequences.
     pub fn draw(drawing: &[u8], cols: u16, rows: u16) -> Result<Self, Failure> {
         let fits = |side: u16| NonZeroU16::new(side.min(LARGEST)).unwrap_or(NonZeroU16::MIN);
-        // Another machine chose these bytes.
+        // These bytes are untrusted.
         let drawn = catch_unwind(AssertUnwindSafe(|| {
             let mut parser = Parser::new(fits(rows), fits(cols), 0);
             parser.process(drawing);
@@ -64,7 +64,7 @@ impl Grid {
         drawn.map(Self).map_err(|_| Failure::new(Kind::Internal, text))
     }
 
-    /// Its text, without ends of rows: what was wrapped is whole again.
+    /// Its text, without ends of rows, so that wrapped text is whole again.
     pub fn text(&self) -> String {
         let screen = self.0.screen();
         let cols = screen.size().1.get();
@@ -92,7 +92,7 @@ impl Grid {
     }
 }
 
-/// So much of a side that the cursor is within it.
+/// The part of one dimension that contains the cursor.
 fn window(cursor: u16, all: u16, most: u16) -> Range<u16> {
     if all <= most {
         return 0..all;
@@ -105,7 +105,7 @@ fn is_cursor(screen: &Screen, row: u16, col: u16) -> bool {
     !screen.hide_cursor() && screen.cursor_position() == (row, col)
 }
 
-/// Pixels by the number of their colour.
+/// Pixels as indices of colours.
 struct Canvas {
     width: usize,
     height: usize,
@@ -119,7 +119,7 @@ impl Canvas {
         Self { width, height, pixels: vec![0; width * height], palette: vec![BACKGROUND] }
     }
 
-    /// The number of a colour, or of the nearest where there are too many.
+    /// The index of a colour, or of the nearest if there are too many.
     fn number(&mut self, colour: Rgb) -> u8 {
         let known = self.palette.iter().position(|known| *known == colour);
         let at = known.unwrap_or_else(|| {
@@ -143,7 +143,7 @@ impl Canvas {
         let (left, top) = (x * WIDTH, y * HEIGHT);
         self.fill((left, top), (cells * WIDTH, HEIGHT), paper);
         for char in cell.contents().chars().filter(|char| *char != ' ') {
-            // The first is the character, and what follows is drawn over it.
+            // The first is the character; combining marks are drawn over it.
             let bitmap = font.load_bitmap(u32::from(char));
             let wide = bitmap.is_wide();
             let bytes_a_row = if wide { 2 } else { 1 };
@@ -194,7 +194,7 @@ impl Canvas {
     }
 }
 
-/// Ink and paper of a cell.
+/// The foreground and background of a cell.
 fn colours(cell: &Cell, cursor: bool) -> (Rgb, Rgb) {
     let bright = |colour: Color| match colour {
         // Bold text of the first eight colours is brighter, as most terminals have it.

@@ -1,16 +1,16 @@
-//! Fits a log, or what is at hand of it, into a number of characters.
+//! Fits a log, or the parts of it that are at hand, into a number of characters.
 //!
 //! ```text
 //! head piece          [omitted 190 lines, 14k bytes]          tail piece
 //! └ about 30 of 100 ┘                                 └ about 70 of 100 ┘
 //! ```
 //!
-//! The end of a log says how it came out, so it gets the greater part. Whole lines are kept where
-//! that is possible; a line is cut only where it is longer than its share. What is missing is said
-//! once, between head and tail, in lines and bytes, and what the log no longer has is said apart.
-//! Nothing is said where nothing is missing. Whatever a log holds, its text is within the budget.
+//! The end of a log shows the outcome, so it gets the larger share. Lines are kept whole if
+//! possible; a line is cut only if it is longer than its share. What is missing is reported once,
+//! between head and tail, in lines and bytes, and separately what the log no longer has; nothing is
+//! reported if nothing is missing. Whatever a log holds, its text is within the budget.
 //!
-//! Which bytes to ask for is decided by whoever asks; the first line of the answer is in `header`.
+//! The caller decides which bytes to ask for; the first line of the answer is in `header`.
 
 pub mod matches;
 mod pick;
@@ -25,15 +25,16 @@ use self::rows::{Row, Rows};
 use super::clean::Removed;
 use super::{Word, human};
 
-/// How many characters an answer has below its header, the line about what is missing included.
+/// How many characters an answer may have below its header, including the line about what is
+/// missing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Budget(usize);
 
 impl Budget {
-    /// What may be asked for.
+    /// The range of budgets.
     pub const RANGE: std::ops::RangeInclusive<usize> = 200..=40_000;
 
-    /// So many characters, or the nearest number that may be asked for.
+    /// This many characters, or the nearest number that is allowed.
     pub fn new(characters: usize) -> Self {
         Self(characters.clamp(*Self::RANGE.start(), *Self::RANGE.end()))
     }
@@ -44,21 +45,21 @@ impl Budget {
     }
 }
 
-/// The smallest of the ceilings of the known clients is 8,000, and the header must fit besides.
+/// The smallest limit of the known clients is 8,000, and the header must fit, too.
 impl Default for Budget {
     fn default() -> Self {
         Self(7_500)
     }
 }
 
-/// A piece of a log as it came.
+/// A piece of a log as it arrived.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Piece {
     /// The number of its first line.
     pub first_line: u64,
     /// It begins within its first line.
     pub starts_within: bool,
-    /// It ends within its last line although that goes on.
+    /// It ends within its last line, which continues.
     pub ends_within: bool,
     /// The offset of its first byte in the log.
     pub offset: u64,
@@ -66,7 +67,7 @@ pub struct Piece {
     pub bytes: Vec<u8>,
 }
 
-/// How much the log has had, and how much of that is gone: always its oldest part.
+/// How much the log has had in total, and how much of that is gone: always the oldest part.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Total {
     /// Lines, the last one counted even if its LF is missing.
@@ -77,7 +78,7 @@ pub struct Total {
     pub dropped_bytes: u64,
 }
 
-/// What matters most where not everything fits.
+/// Which part matters most if not everything fits.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Keep {
     /// The beginning and the end: an answer to a run.
@@ -89,19 +90,19 @@ pub enum Keep {
     End,
 }
 
-/// What is shown of a log.
+/// The shown part of a log.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Shown {
     /// The text, each line ended by LF.
     pub text: String,
-    /// The lines that are shown, those included of which only a part is.
+    /// The lines that are shown, including those that are only partly shown.
     pub ranges: Ranges,
-    /// The first line that can be asked for and is not shown; none where the rest is shown, and
-    /// none for [`Keep::End`].
+    /// The first line that is kept and not shown; none if the rest is shown, and none for
+    /// [`Keep::End`].
     pub next: Option<u64>,
-    /// Every line of the log is shown, none of them in part. Long lines are cut all the same.
+    /// Every line of the log is shown, and none only partly. Long lines may be cut nevertheless.
     pub whole: bool,
-    /// What was removed from the pieces, shown or not.
+    /// What was removed from the pieces, whether they are shown or not.
     pub removed: Removed,
 }
 
@@ -115,12 +116,12 @@ impl Ranges {
         self.0.iter().copied()
     }
 
-    /// Whether there is none.
+    /// Whether there are no ranges.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Adds lines that come after all others, or go on from the last.
+    /// Adds lines that come after all others, or extend the last range.
     fn push(&mut self, first: u64, last: u64) {
         match self.0.last_mut() {
             Some(range) if first <= range.1.saturating_add(1) => range.1 = range.1.max(last),
@@ -143,8 +144,8 @@ impl fmt::Display for Ranges {
     }
 }
 
-/// Fits what is at hand of a log into the budget. `tail` comes after `head` in the log; they may
-/// touch or overlap, and then nothing is missing between them.
+/// Fits the parts of a log that are at hand into the budget. `tail` comes after `head` in the log;
+/// they may touch or overlap, and then nothing is missing between them.
 pub fn fit(
     head: Option<&Piece>,
     tail: Option<&Piece>,
@@ -161,7 +162,7 @@ pub fn fit(
         shown.ranges.push(row.first, row.last);
     }
     let missing = missing(&rows, &picked);
-    // At the other end of a range or a tail there is no place between: the header says enough.
+    // A range or a tail has no gap between two parts: the header says enough.
     let between = keep == Keep::Ends || !picked.front.is_empty() && !picked.back.is_empty();
     if let Some(missing) = missing.filter(|_| between) {
         shown.text.push_str(&missing.marker(total));
@@ -177,7 +178,7 @@ pub fn fit(
     };
     let in_parts = picked.front.iter().chain(&picked.back).any(Row::is_part);
     shown.whole = all_lines && missing.is_none() && !in_parts;
-    // Where nothing is at hand, nobody knows from where to go on.
+    // If nothing is at hand, it is not known where to continue.
     if keep != Keep::End && !rows.rows.is_empty() {
         let begin = if picked.front.is_empty() { rows.begin.line } else { 0 };
         shown.next = next(&shown.ranges, begin, total);
@@ -198,15 +199,15 @@ fn next(ranges: &Ranges, begin: u64, total: Total) -> Option<u64> {
     (next <= total.lines).then_some(next)
 }
 
-/// A place in a log.
+/// A position in a log.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct LogPosition {
-    /// The line that begins or goes on here.
+    /// The line that begins or continues here.
     line: u64,
     offset: u64,
 }
 
-/// What is left out, from one place up to another.
+/// What is left out, from one position up to another.
 #[derive(Clone, Copy, Debug)]
 struct Missing {
     from: LogPosition,
@@ -220,10 +221,10 @@ fn missing(rows: &Rows, picked: &Picked) -> Option<Missing> {
 }
 
 impl Missing {
-    /// So many characters at most has the line that says what is missing of a log that ends with
-    /// this line.
+    /// The most characters that the line about missing lines has, for a log that ends with this
+    /// line.
     fn longest(last: u64, total: Total) -> usize {
-        // Nothing that is counted has more digits, and a size has four characters at most.
+        // No count has more digits, and a size has at most four characters.
         let digits = last.checked_ilog10().map_or(1, |log| log as usize + 1);
         let of_line = "[omitted 9.9k bytes of line ]\n".len() + digits;
         let lines = "[omitted  lines, 9.9k bytes]\n".len() + digits;
@@ -231,11 +232,11 @@ impl Missing {
         of_line.max(if total.dropped_bytes > 0 { lines + gone } else { lines })
     }
 
-    /// The line that says so.
+    /// The line that reports it.
     fn marker(self, total: Total) -> String {
         let lines = self.to.line.saturating_sub(self.from.line);
         let bytes = self.to.offset - self.from.offset;
-        // What is gone is the log's beginning.
+        // The part that is gone is the log's beginning.
         let gone = total.dropped_bytes.min(self.to.offset).saturating_sub(self.from.offset);
         let before = self.from.line.saturating_sub(1);
         let gone_lines = total.dropped_lines.saturating_sub(before).min(lines);

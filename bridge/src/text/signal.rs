@@ -11,7 +11,7 @@ pub fn name(number: i32) -> String {
     name.map_or_else(|| number.to_string(), |name| (*name).to_owned())
 }
 
-/// The number of a signal by its name, with or without SIG, in any case, or by its number.
+/// The number of a signal, given by its name in any case, with or without SIG, or by its number.
 pub fn number(text: &str) -> Option<i32> {
     let upper = text.trim().to_ascii_uppercase();
     let wanted = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -19,11 +19,11 @@ pub fn number(text: &str) -> Option<i32> {
     numbers.into_iter().find(|&number| name(number) == wanted || number.to_string() == wanted)
 }
 
-/// Reads the name or the number of a signal that somebody asks for.
+/// Parses the name or number of a signal.
 ///
 /// # Errors
 ///
-/// `invalid_argument`, with the signals that are asked for most.
+/// `invalid_argument`, with the most common signals.
 pub fn parse(text: &str) -> Result<i32, Failure> {
     number(text).ok_or_else(|| {
         let shown = neutral_within(text, 40);

@@ -1,8 +1,8 @@
-//! Tables of plain text: columns two blanks apart, no lines, one row a line.
+//! Plain-text tables: one row per line, columns two blanks apart, no rules.
 //!
-//! A table is the cheapest form that a model reads without mistakes. Cells are remote text: each is
-//! made harmless and cut. Columns are aligned by counting characters, so wide ones shift the rest
-//! of their row; nothing depends on it. The last column is not padded.
+//! A table is the cheapest form that a model reads without mistakes. Cells are remote text, so each
+//! is made harmless and cut. Columns are aligned by counting characters, so wide ones shift the
+//! rest of their row; nothing depends on it. The last column is not padded.
 
 use super::imitation;
 use super::neutral::neutral_within;
@@ -15,7 +15,7 @@ pub struct Table {
     limits: Vec<usize>,
 }
 
-/// A cell is cut after so many characters where nothing else is said.
+/// The default number of characters after which a cell is cut.
 pub const CELL: usize = 40;
 
 /// A column is not padded to more than this, so that one long cell does not cost blanks in each
@@ -28,7 +28,8 @@ impl Table {
         Self::default()
     }
 
-    /// Cells of the column, counted from 0, are cut after so many characters instead of [`CELL`].
+    /// Cells of this column, counted from 0, are cut after this many characters instead of
+    /// [`CELL`].
     #[must_use]
     pub fn limit(mut self, column: usize, characters: usize) -> Self {
         // No table has more columns than fit on a screen.
@@ -57,7 +58,7 @@ impl Table {
         self.lines().collect()
     }
 
-    /// As many of the first rows as fit into the budget, and how many these are.
+    /// As many of the first rows as fit into the budget, and their number.
     pub fn within(&self, budget: Budget) -> (String, usize) {
         let mut left = budget.characters();
         let fits = |line: &String| match left.checked_sub(line.chars().count()) {

@@ -1,8 +1,8 @@
-//! What several tools say alike: headers of runs and sessions, parts of logs, failures of some
-//! servers of many.
+//! What the answers of several tools share: headers of runs and sessions, parts of logs, failures
+//! of some servers.
 //!
-//! A tool reads arguments and calls a verb of [`crate::verbs`]; what it answers is put together
-//! here. What the command line says in the same words is in [`crate::render`].
+//! A tool reads arguments and calls a verb of [`crate::verbs`]; its answer is put together here.
+//! What the command line words in the same way is in [`crate::render`].
 
 pub(super) mod lease;
 pub(super) mod run;
@@ -29,7 +29,7 @@ pub(super) fn word(id: ShortId) -> Word {
     }
 }
 
-/// The call that goes on with a run or a session.
+/// The call that continues a run or a session.
 pub(super) fn output(id: ShortId) -> Call {
     Call::new(names::OUTPUT).with("id", id)
 }

@@ -1,4 +1,4 @@
-//! Arguments that several tools read alike.
+//! Arguments that several tools parse in the same way.
 
 use std::time::Duration;
 
@@ -13,14 +13,13 @@ const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 ///
 /// # Errors
 ///
-/// `invalid_argument` for what is not a time, or too short or long a one.
+/// `invalid_argument` for what is not a time, or is too short or too long.
 pub(super) fn milliseconds(seconds: f64) -> Result<u64, Failure> {
     let fits = Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration <= LONGEST);
     let fits = fits.and_then(|duration| u64::try_from(duration.as_millis()).ok());
     fits.filter(|&milliseconds| milliseconds > 0).ok_or_else(|| {
         let message = "a time is not between 0.001 and 31622400 seconds";
-        Failure::new(Kind::InvalidArgument, message)
-            .with_hint("leave it out, and it may take as long as it takes")
+        Failure::new(Kind::InvalidArgument, message).with_hint("leave it out for no time limit")
     })
 }
 

@@ -1,4 +1,4 @@
-//! Who waits for a call, and how to reach them while the answer is being made.
+//! The caller of a tool, and how to reach it while the answer is being made.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,7 +17,7 @@ pub struct Picture {
     pub kind: &'static str,
 }
 
-/// Who waits for a call.
+/// The caller of a tool.
 #[derive(Debug)]
 pub struct Caller {
     /// Cancelled when the caller is no longer interested.
@@ -29,7 +29,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Does something unless the caller cancels, at whatever point: then it fails with these words.
+    /// Runs a future until the caller cancels; then it fails with this text.
     pub async fn unless_cancelled<T>(
         &self,
         words: &str,

@@ -1,4 +1,4 @@
-//! Every tool, by category. The MCP server, the words of scopes and the reference are readings of
+//! Every tool, by category. The MCP server, the scopes and the reference are derived from
 //! [`CATALOGUE`]; none of them knows a tool by name.
 
 use super::tool::Entry;
@@ -6,19 +6,15 @@ use super::{file, find, output, pty, run, servers, session, status, stop};
 
 /// Every tool, by category.
 pub const CATALOGUE: &[Category] = &[
-    Category {
-        name: "core",
-        about: "The daily tools. Listed where nothing else is asked for.",
-        tools: CORE,
-    },
+    Category { name: "core", about: "The everyday tools. Listed by default.", tools: CORE },
     Category {
         name: "files",
-        about: "Files beneath opened directories: undo, patches, moving, removing.",
+        about: "Files in opened directories: undo, patches, moving, removing.",
         tools: file::more::ALL,
     },
     Category {
         name: "pty",
-        about: "Terminals by the names and with the rules of a PTY server: owners, leases, cursors of each client.",
+        about: "Terminals with the names and rules of a PTY server: owners, leases, a cursor for each client.",
         tools: pty::ALL,
     },
     Category {
@@ -39,7 +35,7 @@ pub struct Category {
     pub tools: &'static [Entry],
 }
 
-/// The daily tools.
+/// The everyday tools.
 pub const CORE: &[Entry] = &[
     Entry::of::<servers::Servers>(),
     Entry::of::<status::StatusTool>(),

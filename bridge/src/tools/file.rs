@@ -1,7 +1,7 @@
 //! Files for a model: read, write, edit, list, search, copy.
 //!
-//! What a file holds is shown as it is, line by line with numbers, so that it can be copied into an
-//! edit; only what cannot be seen is made visible or taken out, and then the header says so.
+//! File contents are shown as they are, in numbered lines, so that they can be copied into an edit;
+//! only invisible characters are made visible or removed, and then the header says so.
 
 pub mod checksum;
 pub mod copy;
@@ -25,7 +25,7 @@ use crate::text::header::{Header, Key};
 use crate::text::{Word, chars, human, imitation};
 use crate::verbs::files::{Changed, Unread};
 
-/// A line is cut after so many characters.
+/// A line is cut after this many characters.
 const WIDTH: usize = 2_000;
 
 /// A number of entries, as a place in a list.
@@ -54,7 +54,7 @@ pub(super) fn header(changed: &Changed, words: impl std::fmt::Display) -> Header
     }
 }
 
-/// A revision, as it is shown and given back.
+/// A revision in the form that callers give back.
 pub(super) fn revision(entry: &Entry) -> String {
     format!("{:012x}", entry.revision)
 }
@@ -62,7 +62,7 @@ pub(super) fn revision(entry: &Entry) -> String {
 /// Reads a revision.
 pub(super) fn parse_revision(text: &str) -> Result<u64, Failure> {
     crate::verbs::files::revision(text).ok_or_else(|| {
-        Failure::new(Kind::InvalidArgument, "rev is not one that file_read has shown")
+        Failure::new(Kind::InvalidArgument, "rev is not a revision that file_read has shown")
             .with_hint("give the 12 digits after rev= in its header, or leave rev out")
     })
 }
@@ -77,12 +77,12 @@ pub(super) fn age(entry: &Entry) -> String {
     }
 }
 
-/// What every header of a file says of it.
+/// Adds what every header says about a file.
 pub(super) fn describe(header: Header, entry: &Entry) -> Header {
     header.field(Key::Size, human::size(entry.size)).field(Key::Rev, revision(entry))
 }
 
-/// A line as it is shown, and how many characters were taken out of it that nobody would see.
+/// A line as it is shown, and how many invisible characters were removed from it.
 pub(super) fn visible(line: &str) -> (String, u64) {
     let mut hidden = 0;
     let mut shown = String::with_capacity(line.len());
@@ -104,8 +104,8 @@ pub(super) fn visible(line: &str) -> (String, u64) {
     (shown, hidden)
 }
 
-/// Numbered lines, as many as are wanted and fit, the number of the last one, and what was hidden
-/// in them.
+/// Numbered lines, as many as are wanted and fit; the number of the last one; and how many
+/// characters were hidden.
 pub(super) fn number_lines(
     content: &[u8],
     first: i64,

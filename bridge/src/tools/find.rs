@@ -1,4 +1,4 @@
-//! `tool_find` and `tool_call`: tools that are there and not listed.
+//! `tool_find` and `tool_call`: tools that can be called but are not listed.
 //!
 //! Which those are is decided in `scope`.
 
@@ -16,7 +16,7 @@ use crate::tools::offer;
 use crate::tools::seat::Seat;
 use crate::tools::tool::{Cancel, Effect, Entry, Tool};
 
-/// So many tools are told of in full at once.
+/// At most this many tools are described in full at once.
 const FULL: usize = 6;
 
 /// The arguments of `tool_find`.
@@ -58,7 +58,7 @@ impl Tool for ToolFind {
         if found.is_empty() {
             let call = Call::new(Self::NAME);
             return Ok(format!(
-                "{}\nNothing fits. Without a query all are listed.\n",
+                "{}\nNothing matches. Without a query, all are listed.\n",
                 header.next(&call)
             ));
         }
@@ -101,9 +101,9 @@ impl Tool for ToolCall {
     const NAME: &'static str = offer::CALL;
     const TITLE: &'static str = "Call a found tool";
     const ABOUT: &'static str =
-        "Call a tool that tool_find has found, with its arguments. The result is that tool's.";
+        "Call a tool that tool_find has found, with its arguments. Returns that tool's result.";
     const EFFECT: Effect = Effect::ACTS;
-    /// As that tool does.
+    /// The effect is that of the called tool.
     const CANCEL: Cancel = Cancel::Notices;
 
     async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
@@ -111,7 +111,7 @@ impl Tool for ToolCall {
         let entry = seat.settings.offer.reachable(name).ok_or_else(|| {
             let shown = neutral_within(name, 60);
             Failure::new(Kind::InvalidArgument, format!("unknown tool: {shown}"))
-                .with_hint("tool_find says which there are")
+                .with_hint("tool_find lists the tools")
         })?;
         let arguments = Value::Object(self.arguments.unwrap_or_default());
         entry.call(arguments, seat, caller)?.await
@@ -152,7 +152,7 @@ fn ranked(entries: &[Entry], query: &str) -> Vec<Entry> {
     let mut scored: Vec<(u32, Entry)> =
         entries.iter().map(|entry| (score(entry, query.trim(), &words), *entry)).collect();
     scored.retain(|(score, _)| *score > 0);
-    // Stable: what fits equally well stays in the order of the catalogue.
+    // A stable sort: equal matches stay in the order of the catalogue.
     scored.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
     scored.into_iter().map(|(_, entry)| entry).collect()
 }
@@ -176,7 +176,7 @@ fn score(entry: &Entry, query: &str, words: &[&str]) -> u32 {
         text.split(|c: char| !c.is_alphanumeric()).any(|other| other == word)
     };
     let one = |word: &&str| {
-        // "reads", "waiting": the beginning of a word is enough to be found, and counts less.
+        // "reads", "waiting": a common prefix is enough for a match, and counts less.
         let stem = word.get(..4).unwrap_or(word);
         let mut score = 0;
         score += if whole(entry.name, word) {

@@ -1,23 +1,23 @@
-//! What a model does about a failure: it has tools where people have commands.
+//! Hints for models about failures: models have tools where people have commands.
 
 use farwire_protocol::failure::{Failure, Kind};
 
-/// What a model does about a failure: it has tools where people have commands.
+/// Hints for models about failures: models have tools where people have commands.
 pub fn next(failure: &Failure) -> &str {
     match (&failure.hint, failure.kind) {
         (None, Kind::UnknownServer | Kind::AmbiguousServer) => "servers lists the names",
         (None, Kind::ServerPending) => "a person must enroll it; servers lists the others",
-        (None, Kind::EmptyCommand) => "say in command what to run",
+        (None, Kind::EmptyCommand) => "say what to run in command",
         (None, Kind::UnknownId) => "status with all lists the ids",
-        (None, Kind::AlreadyEnded) => "output with the id shows what it said",
+        (None, Kind::AlreadyEnded) => "output with the id shows its output",
         (None, Kind::InputLocked) => {
-            "wait with output, or ask the person to let go of the keyboard; status shows who types"
+            "wait with output, or ask the person to release the keyboard; status shows who types"
         }
         (None, Kind::TerminalBusy) => {
-            "output with view=screen shows what is there; answer or leave it with session_send"
+            "output with view=screen shows the screen; answer or leave the program with session_send"
         }
         (None, Kind::NoRoot) => {
-            "servers with its name lists what is open; only its owner opens more"
+            "servers with its name lists the open directories; only its owner can open more"
         }
         _ => failure.hint(),
     }

@@ -1,5 +1,5 @@
 //! The tools that one client is offered: those that are listed, and those that can be found
-//! besides. How words come to that is in `scope.rs`.
+//! besides. `scope.rs` derives them from the words of a scope.
 
 use super::tool::{Entry, Group};
 
@@ -22,23 +22,23 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// The words that it was made from.
+    /// The scope that it was made from.
     pub fn scope(&self) -> &str {
         &self.scope
     }
 
-    /// Whether a group was enabled. A tool outside the group that has an argument for the same act
-    /// asks, too.
+    /// Whether a group was enabled. A tool outside the group that has an argument for the same
+    /// action checks this, too.
     pub fn enables(&self, group: Group) -> bool {
         self.groups.contains(&group)
     }
 
-    /// What clients list.
+    /// The tools that clients list.
     pub fn list(&self) -> &[Entry] {
         &self.listed
     }
 
-    /// What can be found and called besides.
+    /// Further tools that can be found and called.
     pub fn findable(&self) -> &[Entry] {
         &self.findable
     }
@@ -48,7 +48,7 @@ impl Offer {
         self.listed.iter().find(|entry| entry.name == name).copied()
     }
 
-    /// A tool that another tool may call: any but those two that lead to others.
+    /// A tool that `tool_call` may call: any except `tool_find` and `tool_call`.
     pub fn reachable(&self, name: &str) -> Option<Entry> {
         let mut all = self.listed.iter().chain(&self.findable);
         all.find(|entry| entry.name == name && !LEADERS.contains(&entry.name)).copied()

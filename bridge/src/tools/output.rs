@@ -27,10 +27,10 @@ use crate::verbs::output::{NewOutput, OutputPart};
 use crate::verbs::run::{Excerpt, RunAnswer};
 use crate::verbs::session::send::{SendInput, raw_bytes};
 
-/// Raw bytes for one character that is shown, at most: colours and progress bars clean down.
+/// The most raw bytes per shown character: cleaning removes colours and progress bars.
 const RAW: usize = 8;
 
-/// How long one look may take.
+/// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The arguments of `output`.
@@ -57,7 +57,7 @@ pub struct Output {
     pub max_output: Option<usize>,
 }
 
-/// What is looked at.
+/// The part to show.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "doc comments would go into the schema that models pay for")]
@@ -72,7 +72,7 @@ pub enum Views {
     Range,
     // Lines that match.
     Grep,
-    // What a session's terminal shows.
+    // The screen of a session's terminal.
     Screen,
     // The same as a picture.
     Png,
@@ -197,7 +197,7 @@ struct Grep<'a> {
 /// Matching lines, each with its number.
 fn matches(id: ShortId, answer: &RunReply, grep: Grep<'_>, budget: Budget) -> String {
     let Grep { pattern, context } = grep;
-    // The agent has read it as one before.
+    // The agent has already parsed it.
     let shown = match Regex::new(pattern) {
         Ok(pattern) if context > 0 => Matches::around(&answer.pieces, &pattern, budget),
         _ => Matches::fit(&answer.pieces, budget),

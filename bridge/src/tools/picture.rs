@@ -25,9 +25,10 @@ pub(super) async fn draw(
     let drawn = tokio::task::spawn_blocking(move || {
         let grid = Grid::draw(&drawing, cols, rows)?;
         if masks.shows(&grid.text()) {
-            let text = "the screen shows a secret that was typed from here";
-            return Err(Failure::new(Kind::NotGranted, text)
-                .with_hint("view=screen shows the rest of it; clear the screen for a picture"));
+            let text = "the screen shows a secret that this process has typed";
+            return Err(Failure::new(Kind::NotGranted, text).with_hint(
+                "view=screen shows the rest as text; clear the screen to get a picture",
+            ));
         }
         grid.picture()
     });

@@ -1,16 +1,16 @@
-//! The category `pty`: terminals by the names and with the rules of a PTY server.
+//! The category `pty`: terminals with the names and rules of a PTY server.
 //!
 //! # Rules
 //!
-//! - Every call says for whom it acts, its `owner`, unless the process was told not to ask. A
-//!   session with an owner is not there for anybody who names another.
-//! - Where a client has attached, whatever takes output, types, resizes or closes needs its
-//!   `client_id`; looking does not.
-//! - Being attached grants nothing: the owner comes first.
-//! - Each client reads with a cursor of its own, from the first byte that is kept.
+//! - Every call names the `owner` that it acts for, unless the process was started with
+//!   `--no-owner`. A session with an owner does not exist for a caller that names another.
+//! - While a client is attached, calls that read on, type, resize or close need its `client_id`;
+//!   looking does not.
+//! - Being attached grants nothing by itself: the owner is checked first.
+//! - Each client reads with its own cursor, from the first byte that is kept.
 //!
-//! Terminals live with the agent; sessions with separate streams live with the agent, too, but
-//! their two streams are told apart in this process alone (see `sessions/pipes.rs`).
+//! Terminals live with the agent; sessions with separate streams live with the agent, too, but only
+//! this process keeps their two streams apart (see `sessions/pipes.rs`).
 
 pub mod admin;
 pub mod danger;
@@ -18,8 +18,8 @@ pub mod lease;
 pub mod look;
 pub mod notes;
 pub mod part;
-pub mod place;
 pub mod read;
+pub mod session;
 pub mod spawn;
 pub mod until;
 pub mod write;

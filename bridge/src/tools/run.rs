@@ -30,7 +30,7 @@ const AT_ONCE: f64 = 1.0;
 pub struct RunTool {
     /// Server name, from servers.
     pub server: Option<String>,
-    /// Session to type it into, instead.
+    /// Type it into this session instead.
     pub session: Option<String>,
     /// Shell command line.
     pub command: String,
@@ -44,7 +44,7 @@ pub struct RunTool {
     pub user: Option<String>,
     /// Login shell.
     pub login: Option<bool>,
-    /// Seconds (default 25); then it goes on under its id.
+    /// Seconds (default 25); then it keeps running under its id.
     pub wait: Option<f64>,
     /// Kill after seconds.
     pub timeout: Option<f64>,
@@ -57,7 +57,7 @@ impl Tool for RunTool {
     const TITLE: &'static str = "Run command";
     const ABOUT: &'static str = "Run (execute) one shell command on a remote server, like ssh HOST COMMAND: \
         exit code and output. No terminal: prompts fail. What outlasts wait keeps running: \
-        go on with output, end it with stop. A non-zero exit is a normal result.";
+        continue with output, end it with stop. A non-zero exit is a normal result.";
     const EFFECT: Effect = Effect::ACTS;
     /// The command is stopped.
     const CANCEL: Cancel = Cancel::Notices;
@@ -95,7 +95,7 @@ impl Tool for RunTool {
 }
 
 impl RunTool {
-    /// A session has its own directory, variables, user and terminal, and ends when it ends.
+    /// A session has its own directory, variables, user, terminal and lifetime.
     fn only_a_line(&self) -> Result<(), Failure> {
         let given = [
             ("server", self.server.is_some()),
@@ -112,7 +112,7 @@ impl RunTool {
                 Kind::InvalidArgument,
                 format!("run: {name} and session do not go together"),
             )
-            .with_hint("leave it out, or write it into the command: cd /x && A=b command")),
+            .with_hint("leave it out, or put it into the command: cd /x && A=b command")),
         }
     }
 

@@ -18,7 +18,7 @@ pub(super) fn schema<T: JsonSchema>() -> Map<String, Value> {
     }
 }
 
-/// Takes out what clients stumble over or pay for: titles, number formats, "or null".
+/// Removes what clients do not understand or pay for: titles, number formats, "or null".
 fn trim(value: &mut Value, root: bool) {
     let Value::Object(map) = value else { return };
     for key in ["title", "format", "default", "$schema", "minimum"] {

@@ -17,10 +17,10 @@ use super::offer::{FIND, LEADERS, Offer};
 use super::tool::{Entry, Group};
 use crate::text::neutral::neutral_within;
 
-/// What is listed where nothing else is said.
+/// The tools that are listed by default.
 pub const SCOPE: &str = "core";
 
-/// What can be found where nothing else is said.
+/// The tools that can be found by default.
 pub const CATALOG: &str = "files.*,pty.*,session.*";
 
 /// A scope with a name.
@@ -48,13 +48,13 @@ pub const PROFILES: &[Profile] = &[
     },
     Profile {
         name: "terminals",
-        about: "Terminals by the `pty_` names, for what was written for another terminal server.",
+        about: "Terminals by the `pty_` names, for clients that were written for another terminal server.",
         scope: "core.servers,pty.*",
         reads: false,
     },
     Profile {
         name: "operator",
-        about: "The daily tools, and terminals that are shared with people.",
+        about: "The everyday tools, and terminals that are shared with people.",
         scope: "core,session.*",
         reads: false,
     },
@@ -69,7 +69,7 @@ pub const PROFILES: &[Profile] = &[
 /// What was asked for at the start.
 #[derive(Clone, Copy, Debug)]
 pub struct Selection<'a> {
-    /// What clients list.
+    /// The tools that clients list.
     pub scope: &'a str,
     /// What can be found besides.
     pub catalog: &'a str,
@@ -97,7 +97,7 @@ pub fn offer(asked: Selection<'_>) -> Result<Offer, Failure> {
         listed.retain(|entry| entry.effect.read_only && entry.name != FIND);
         findable.clear();
     }
-    // Nothing is found by a client that cannot look, nor called by one that can only look.
+    // A client without `tool_find` can find nothing, and one without `tool_call` can only look.
     if !LEADERS.iter().all(|name| listed.iter().any(|entry| entry.name == *name)) {
         findable.clear();
     }
@@ -136,7 +136,7 @@ fn tools(scope: &str, groups: &[Group]) -> Result<Vec<Entry>, Failure> {
     Ok(all.copied().collect())
 }
 
-/// That a word means something: a misspelt one must not take tools away in silence.
+/// Checks that a word means something: a misspelt word must not silently remove tools.
 fn check(word: &str, enabled: &impl Fn(&Entry) -> bool) -> Result<(), Failure> {
     let wrong = |what: String| Failure::new(Kind::InvalidArgument, what).with_hint(scope_hint());
     let shown = neutral_within(word, 60);
@@ -145,7 +145,8 @@ fn check(word: &str, enabled: &impl Fn(&Entry) -> bool) -> Result<(), Failure> {
         return Ok(());
     }
     let category = CATALOGUE.iter().find(|category| category.name == name);
-    let category = category.ok_or_else(|| wrong(format!("scope: nothing is called `{shown}`")))?;
+    let category = category
+        .ok_or_else(|| wrong(format!("scope: there is no category, tool or profile `{shown}`")))?;
     if tool == "*" {
         return Ok(());
     }

@@ -1,5 +1,4 @@
-//! What one client of a process has: its surface, the tools that it is offered, and what was shown
-//! to it.
+//! The state of one client of a process: its surface, its tools, and what was shown to it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,18 +18,18 @@ use crate::sessions::danger::{Danger, Patterns};
 use crate::sessions::leases::Leases;
 use crate::sessions::pipes::Pipes;
 
-/// How long leases are let go of at the end: half of the time that there is. Whoever is not told
-/// finds out when the leases are over.
+/// How long to spend releasing leases at the end: half of the available time. A server that cannot
+/// be told finds out when the leases expire.
 const GOODBYE: Duration = Duration::from_millis(150);
 
-/// What was decided when a client came.
+/// The settings of a client, fixed when it connects.
 #[derive(Debug)]
 pub struct Settings {
     /// The longest that a call waits.
     pub max_wait: Duration,
     /// Which tools there are.
     pub offer: Offer,
-    /// Whether the tools of category `pty` must be told for whom they act.
+    /// Whether the tools of category `pty` need an owner.
     pub owner_required: bool,
     /// Which commands are dangerous.
     pub dangerous: Patterns,
@@ -43,13 +42,13 @@ pub struct Seat {
     pub process: Arc<Process>,
     surface: Surface,
     client: OnceCell<Arc<Client>>,
-    /// What was decided when the client came.
+    /// The settings, fixed when the client connected.
     pub settings: Settings,
-    /// Commands that are asked about twice.
+    /// Commands that need confirmation.
     pub danger: Danger,
     /// The leases that the client holds.
     pub leases: Leases,
-    /// Programs whose streams are told apart here.
+    /// Programs with separate streams.
     pub pipes: Pipes,
     /// What the tools of category `pty` remember.
     pub notes: Notes,
@@ -62,7 +61,7 @@ impl Seat {
     ///
     /// # Errors
     ///
-    /// `invalid_argument` for a pattern that is none.
+    /// `invalid_argument` for an invalid pattern.
     pub fn new(
         process: Arc<Process>,
         surface: Surface,
@@ -86,18 +85,18 @@ impl Seat {
         self.shared_client().await.map(AsRef::as_ref)
     }
 
-    /// The client, for what goes on after the call.
+    /// The client, for work that outlasts the call.
     pub async fn shared_client(&self) -> Result<&Arc<Client>, Failure> {
         let open = async || self.process.client(&self.surface).await.map(Arc::new);
         self.client.get_or_try_init(open).await
     }
 
-    /// How long to wait, of what was asked for, and whether that is less.
+    /// How long to wait, at most what was asked for, and whether that is less.
     pub fn wait(&self, asked: Option<f64>) -> Result<(Duration, bool), Failure> {
         let asked = asked.unwrap_or(25.0);
         let asked = Duration::try_from_secs_f64(asked).map_err(|_| {
-            Failure::new(Kind::InvalidArgument, "wait is not a number of seconds from 0 up")
-                .with_hint("use 0 for not at all, or leave wait out")
+            Failure::new(Kind::InvalidArgument, "wait is not a number of seconds that is 0 or more")
+                .with_hint("use 0 not to wait, or leave wait out")
         })?;
         Ok((asked.min(self.settings.max_wait), asked > self.settings.max_wait))
     }
@@ -111,12 +110,12 @@ impl Seat {
         self.cursors().get(&job).copied().unwrap_or(0)
     }
 
-    /// A run has been shown up to here.
+    /// Records how far a run has been shown.
     pub fn set_cursor(&self, job: Nonce, until: u64) {
         self.cursors().insert(job, until);
     }
 
-    /// Lets go of leases.
+    /// Releases the leases.
     pub async fn close(&self) {
         if let Some(client) = self.client.get() {
             let _ = timeout(GOODBYE, self.leases.release(client)).await;

@@ -106,7 +106,7 @@ fn details(answer: &DescribeServerAnswer) -> String {
             }
         }
         Some(Err(failure)) => table.row(["link", &failure.message]),
-        None => table.row(["link", "no answer in 5 s"]),
+        None => table.row(["link", "no answer within 5 s"]),
     }
     let header = Header::new(Word::Server).field(Key::Name, &server.name);
     format!("{}\n{}", header.end(), table.text())

@@ -1,6 +1,6 @@
 //! The category `session`, and the two tools for sessions of category `core`.
 //!
-//! What they do is in [`crate::verbs::session`], and what they say alike in
+//! What they do is in [`crate::verbs::session`], and what their answers share is in
 //! `tools/answer/session.rs`.
 
 pub mod commands;

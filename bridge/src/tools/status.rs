@@ -1,7 +1,7 @@
 //! `status`: what is open on the servers.
 //!
-//! What the quick servers say is shown after a moment, and those that are slow or stuck are named.
-//! Only what is shown gets a short id.
+//! The answers of fast servers are shown after a moment, and slow or stuck servers are named. Only
+//! what is shown gets a short id.
 
 use farwire_protocol::failure::Failure;
 use schemars::JsonSchema;
@@ -29,9 +29,9 @@ const ROWS: usize = 400;
 pub struct StatusTool {
     /// Only this server.
     pub server: Option<String>,
-    /// Runs that have ended, too.
+    /// Include runs that have ended.
     pub all: Option<bool>,
-    /// Go on after this id.
+    /// Continue after this id.
     pub after: Option<String>,
 }
 
@@ -85,7 +85,7 @@ impl StatusTool {
     }
 }
 
-/// Says in words what is missing from a list, which a model might take for all there is.
+/// Says what is missing from a list, which a model might take to be complete.
 fn say_unknown(trouble: &[(String, Failure)]) -> String {
     const NAMED: usize = 20;
     if trouble.is_empty() {
@@ -105,7 +105,7 @@ fn place_after(client: &Client, known: &[ServerJobs], id: &str) -> Result<usize,
     let agent = handle.server.pin.bundle.id;
     let mut rows = known.iter().flat_map(|one| one.jobs.iter().map(move |job| (one, job)));
     let at = rows.position(|(one, job)| one.server.pin.bundle.id == agent && job.job == handle.job);
-    // It may have ended meanwhile: then the list begins anew.
+    // It may have ended meanwhile: then the list starts from the beginning.
     Ok(at.map_or(0, |at| at + 1))
 }
 

@@ -11,7 +11,7 @@ use super::caller::Caller;
 use super::schema::schema;
 use super::seat::Seat;
 
-/// Tools that are only there where somebody has asked for them.
+/// Tools that are offered only if they were enabled.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Group {
     /// They act on a program directly.
@@ -40,17 +40,17 @@ pub struct Effect {
     pub read_only: bool,
     /// It may destroy something.
     pub destructive: bool,
-    /// Asking twice is asking once.
+    /// Repeating a call changes nothing more.
     pub idempotent: bool,
-    /// What it does reaches beyond our own things.
+    /// It can affect things outside of Farwire.
     pub open_world: bool,
 }
 
 impl Effect {
-    /// Looks only.
+    /// It only looks.
     pub const READS: Self =
         Self { read_only: true, destructive: false, idempotent: true, open_world: false };
-    /// Does whatever it is told.
+    /// Does whatever its arguments say.
     pub const ACTS: Self =
         Self { read_only: false, destructive: true, idempotent: false, open_world: true };
     /// Ends something.
@@ -58,12 +58,12 @@ impl Effect {
         Self { read_only: false, destructive: true, idempotent: true, open_world: false };
 }
 
-/// What becomes of a call that its caller cancels.
+/// What happens to a call when its caller cancels it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Cancel {
-    /// It ends where it is. What it had sent may have been done.
+    /// It is dropped where it is. What it has already sent may take effect.
     Ends,
-    /// It notices by itself, at each point, and has something to do: it stops what it started.
+    /// It checks for cancellation itself, because it has to stop what it started.
     Notices,
 }
 
@@ -77,10 +77,10 @@ pub trait Tool: DeserializeOwned + JsonSchema + Send + 'static {
     const ABOUT: &'static str;
     /// What it may change.
     const EFFECT: Effect;
-    /// What becomes of it when it is cancelled.
+    /// What happens when it is cancelled.
     const CANCEL: Cancel = Cancel::Ends;
 
-    /// Does it, and answers with a header line and what follows.
+    /// Carries out the call, and returns a header line and the text that follows it.
     fn call(
         self,
         seat: &Seat,
@@ -91,7 +91,7 @@ pub trait Tool: DeserializeOwned + JsonSchema + Send + 'static {
 /// A call under way.
 pub(super) type Answering<'a> = Pin<Box<dyn Future<Output = Result<String, Failure>> + Send + 'a>>;
 
-/// A tool with its type forgotten.
+/// A type-erased tool.
 #[derive(Clone, Copy)]
 pub struct Entry {
     /// Its name.
@@ -102,7 +102,7 @@ pub struct Entry {
     pub about: &'static str,
     /// What it may change.
     pub effect: Effect,
-    /// It is only there where this was enabled.
+    /// It is offered only if this group was enabled.
     pub group: Option<Group>,
     schema: fn() -> Map<String, Value>,
     call: for<'a> fn(Value, &'a Seat, &'a Caller) -> Result<Answering<'a>, Failure>,
@@ -143,7 +143,7 @@ impl Entry {
         }
     }
 
-    /// The same, only where this is enabled.
+    /// The same, offered only if this group is enabled.
     pub(super) const fn of_group(mut self, group: Group) -> Self {
         self.group = Some(group);
         self

@@ -89,7 +89,7 @@ pub fn revision(text: &str) -> Option<u64> {
 }
 
 fn without_entry() -> Failure {
-    Failure::new(Kind::ProtocolViolation, "an answer without an entry")
+    Failure::new(Kind::ProtocolViolation, "the answer has no entry")
 }
 
 #[cfg(test)]

@@ -142,7 +142,7 @@ impl Retry {
             return Err(Failure::new(Kind::InvalidArgument, text));
         }
         if self.command.trim().is_empty() {
-            return Err(Failure::new(Kind::EmptyCommand, "command says nothing"));
+            return Err(Failure::new(Kind::EmptyCommand, "command is empty"));
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
-//! Our own terminal: what is typed on it, and how it is put back.
+//! Our own terminal: reading what is typed, and restoring the terminal.
 //!
 //! # Invariants
 //!
-//! - It is restored when [`Keyboard`] goes, however that comes about.
+//! - It is restored when [`Keyboard`] is dropped, for whatever reason.
 //! - Ctrl-] is seen even when nothing that was typed can be passed on.
 
 use std::cell::{Cell, RefCell};
@@ -31,29 +31,29 @@ use crate::sessions::attach::{Do, Left};
 /// Ctrl-] leaves.
 const LEAVE: u8 = 0x1d;
 
-/// Ctrl-^ takes the keyboard, or lets go of it; twice, it is typed.
+/// Ctrl-^ takes the keyboard, or releases it; pressed twice, it is typed.
 const TAKE: u8 = 0x1e;
 
-/// Twice in a row is within this time.
+/// The longest time between two presses that count as twice in a row.
 const TWICE: Duration = Duration::from_millis(500);
 
-/// How much is read from the keyboard at once, and waits at most.
+/// How much is read from the keyboard at once, and how much may wait.
 const READ: usize = 16 << 10;
 
-/// Who leaves does not wait for longer than this: the server may be far, or gone.
+/// How long to wait when leaving: the server may be far, or gone.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// Has the terminal keep its title, where it knows how, and take it back.
+/// Saves and restores the terminal's title, if the terminal supports that.
 const KEEP_TITLE: &[u8] = b"\x1b[22;2t";
 const TAKE_TITLE: &[u8] = b"\x1b[23;2t";
 
-/// Undoes what is no mode: colours, what is protected from being erased. Then a line of its own.
+/// Resets what is not a mode: colours and protection from erasure. Then starts a new line.
 const PLAIN: &[u8] = b"\x1b[m\x1b[0\"q\r\n";
 
-/// What was done to our terminal, by whoever writes on it. Never held across a wait.
+/// The changes made to our terminal by whatever writes on it. Never held across an await.
 pub(super) type Done = Rc<RefCell<Modes>>;
 
-/// Our terminal. Restored when this goes.
+/// Our terminal, restored on drop.
 pub(in crate::cli) struct Keyboard {
     pub(super) terminal: OwnedFd,
     pub(super) input: pipe::Receiver,
@@ -64,11 +64,11 @@ pub(in crate::cli) struct Keyboard {
 }
 
 impl Keyboard {
-    /// Opens it anew, so that the shell that started us keeps its own as it was.
+    /// Opens it again, so that the shell that started us keeps its own open file unchanged.
     pub(in crate::cli) fn open() -> Result<Self, Failure> {
         let failed = |error: io::Error| {
             Failure::new(Kind::InvalidArgument, format!("attach needs a terminal: {error}"))
-                .with_hint("`farwire session send` and `farwire run` need none")
+                .with_hint("`farwire session send` and `farwire run` work without one")
         };
         let open = || {
             let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -84,7 +84,7 @@ impl Keyboard {
         size(&self.terminal)
     }
 
-    /// From now on every key comes as it is.
+    /// From now on, every key arrives unprocessed.
     pub(super) fn raw(&mut self) -> Result<(), Failure> {
         let set = || {
             let before = tcgetattr(&self.terminal)?;
@@ -103,8 +103,8 @@ impl Keyboard {
 impl Drop for Keyboard {
     fn drop(&mut self) {
         if let Some(before) = self.before.take() {
-            // A terminal that is gone, or does not take anything, cannot be restored. What was
-            // typed after we left is for nobody.
+            // A terminal that is gone, or accepts nothing, cannot be restored. Input typed after we
+            // left is discarded.
             let undo = self.done.borrow().undo();
             put(&self.terminal, &[undo.as_bytes(), TAKE_TITLE, PLAIN].concat());
             let _ = tcflush(&self.terminal, QueueSelector::IFlush);
@@ -113,7 +113,7 @@ impl Drop for Keyboard {
     }
 }
 
-/// Writes without a runtime, and without waiting for ever.
+/// Writes without a runtime, and without waiting forever.
 fn put(terminal: &OwnedFd, mut bytes: &[u8]) {
     let second = Timespec { tv_sec: 1, tv_nsec: 0 };
     while !bytes.is_empty() {
@@ -140,7 +140,7 @@ fn size(terminal: &OwnedFd) -> Size {
     }
 }
 
-/// What is done with what is typed.
+/// Handles what is typed.
 pub(super) struct Typing<'a> {
     pub(super) todo: &'a mpsc::Sender<Do>,
     pub(super) read_only: bool,
@@ -148,11 +148,11 @@ pub(super) struct Typing<'a> {
     pub(super) held: &'a Cell<bool>,
     /// Typed, and not yet passed on.
     pub(super) waiting: BytesMut,
-    /// The last key was Ctrl-^, then.
+    /// When Ctrl-^ was pressed, if it was the last key.
     pub(super) chord: Option<Instant>,
 }
 
-/// What a piece of what was typed comes to.
+/// What a chunk of typed input means.
 #[derive(Debug, Eq, PartialEq)]
 enum KeyAction {
     Text(Bytes),
@@ -188,7 +188,7 @@ impl Typing<'_> {
                         continue;
                     }
                     self.waiting.extend_from_slice(typed);
-                    // Nobody takes what was typed before it: who leaves, leaves.
+                    // What was typed before it is not accepted: leave anyway.
                     if self.todo.capacity() == 0 && typed.contains(&LEAVE) {
                         return Ok(self.leave().await);
                     }
@@ -197,7 +197,7 @@ impl Typing<'_> {
         }
     }
 
-    /// The next of what waits.
+    /// The next action in the buffered input.
     fn next(&mut self) -> Option<KeyAction> {
         match self.waiting.first()? {
             &LEAVE => Some(KeyAction::Leave),
@@ -206,7 +206,7 @@ impl Typing<'_> {
                 let _ = self.waiting.split_to(1);
                 Some(KeyAction::Take)
             }
-            // The second of two is typed, and whatever follows is as it is.
+            // The second of two is typed, and what follows is unchanged.
             first => {
                 let from = usize::from(*first == TAKE);
                 self.chord = None;
@@ -221,7 +221,7 @@ impl Typing<'_> {
         if self.held.get() { Do::Release } else { Do::Take }
     }
 
-    /// Leaves, and does not wait for ever.
+    /// Leaves, without waiting forever.
     async fn leave(&self) -> Left {
         leave(self.todo).await
     }
@@ -229,7 +229,7 @@ impl Typing<'_> {
 
 async fn leave(todo: &mpsc::Sender<Do>) -> Left {
     let _ = timeout(FAREWELL, async {
-        // Whoever received has ended.
+        // The receiver has ended.
         let _ = todo.send(Do::Detach).await;
         todo.closed().await;
         sleep(FAREWELL).await;
@@ -249,7 +249,7 @@ pub(super) async fn resizes<T>(terminal: &OwnedFd, todo: &mpsc::Sender<Do>) -> T
     std::future::pending().await
 }
 
-/// Leaves when we are told to end, so that the terminal is restored.
+/// Leaves on a signal to terminate, so that the terminal is restored.
 pub(super) async fn told_to_end(todo: &mpsc::Sender<Do>) -> Left {
     let told = async |kind| match signal(kind) {
         Ok(mut signal) => drop(signal.recv().await),

@@ -1,4 +1,4 @@
-//! What is on our screen: what the terminal says, and now and then a line of ours in brackets.
+//! What is on our screen: the terminal's output, and now and then a notice in brackets.
 
 use std::cell::Cell;
 
@@ -16,7 +16,7 @@ use crate::sessions::attach::{AttachEvent, Do};
 use crate::text::neutral::neutral_within;
 use crate::text::passage::Passage;
 
-/// So much is gathered before it is written.
+/// How much is gathered before it is written.
 const GATHERED: usize = 256 << 10;
 
 /// What is on our screen.
@@ -25,19 +25,19 @@ pub(super) struct Shown<'a> {
     pub(super) session: Option<Nonce>,
     /// Whether the keyboard is ours.
     pub(super) held: &'a Cell<bool>,
-    /// What we do about what happens.
+    /// Where our reactions to events go.
     pub(super) todo: &'a mpsc::Sender<Do>,
     may_type: bool,
     /// How many bytes of the terminal were shown.
     bytes: u64,
-    /// Nobody holds it, and it was ours when the link went: it is ours again when it is back.
+    /// Nobody holds it, and it was ours when the link broke: take it again once the link is back.
     wants_back: bool,
     /// A refusal was shown, and nothing has changed since.
     refused: bool,
-    /// What was done to our terminal.
+    /// The changes made to our terminal.
     done: Done,
     passage: Passage,
-    /// What is written now, of which so much was.
+    /// What is being written, and how much of it has been.
     out: Vec<u8>,
     written: usize,
     /// A new session begins on an empty screen.
@@ -66,9 +66,8 @@ impl<'a> Shown<'a> {
         }
     }
 
-    /// Writes what happens, and counts the bytes of the terminal that were, until nothing more can
-    /// happen. May be dropped at any time and called again: nothing is left out, and nothing is
-    /// written twice.
+    /// Writes events, and counts the terminal's bytes that were written, until there are no more
+    /// events. It is cancel-safe: called again, it leaves nothing out and writes nothing twice.
     pub(super) async fn write(
         &mut self,
         output: &mut pipe::Sender,
@@ -133,14 +132,14 @@ impl<'a> Shown<'a> {
             AttachEvent::Lost(why) => {
                 self.wants_back = self.held.get();
                 let why = neutral_within(&why, 200);
-                say(&format!("farwire: {why}; trying to come back, Ctrl-] leaves"), passage, out);
+                say(&format!("farwire: {why}; reconnecting, Ctrl-] leaves"), passage, out);
             }
             AttachEvent::Back(0) => self.wants_back |= self.held.get(),
             AttachEvent::Back(lost) => {
                 self.wants_back |= self.held.get();
                 say(
                     &format!(
-                        "farwire: back; whether the last {lost} bytes that were typed have arrived is not known"
+                        "farwire: reconnected; it is not known whether the last {lost} bytes that were typed have arrived"
                     ),
                     passage,
                     out,
@@ -149,7 +148,7 @@ impl<'a> Shown<'a> {
         }
     }
 
-    /// What is said of a change, if it matters to whoever sits here.
+    /// The notice about a change, if it matters to the attached person.
     fn typing(&mut self, rights: &TypingRights) -> Option<String> {
         let holder = rights.lease.as_ref().map(|lease| &lease.holder);
         let mine = holder.is_some_and(|holder| holder.mine == Some(true));
@@ -159,7 +158,8 @@ impl<'a> Shown<'a> {
             self.wants_back = false;
         }
         if std::mem::take(&mut self.wants_back) && holder.is_none() {
-            // It was lost with the link. A full queue is of keys, and asks by itself later.
+            // It was lost with the link. If the queue is full, it is full of keys, and they ask
+            // again later.
             let _ = self.todo.try_send(Do::Take);
             return None;
         }
@@ -167,11 +167,11 @@ impl<'a> Shown<'a> {
             self.refused = false;
         }
         let text = match (held, mine, holder) {
-            (false, true, _) => "the keyboard is yours; Ctrl-^ lets go of it".to_owned(),
+            (false, true, _) => "the keyboard is yours; Ctrl-^ releases it".to_owned(),
             (true, false, Some(other)) => {
                 format!("{} took the keyboard; Ctrl-^ takes it back", actor(other))
             }
-            (true, false, None) if rights.may_type => "you let go of the keyboard".to_owned(),
+            (true, false, None) if rights.may_type => "you released the keyboard".to_owned(),
             (_, false, Some(other)) if could && !rights.may_type => {
                 format!("{} has the keyboard; Ctrl-^ takes it", actor(other))
             }
@@ -265,7 +265,7 @@ mod tests {
             [
                 "",
                 "[farwire: laptop/ai-local has the keyboard; Ctrl-^ takes it]",
-                "[farwire: the keyboard is yours; Ctrl-^ lets go of it]",
+                "[farwire: the keyboard is yours; Ctrl-^ releases it]",
                 "",
                 "[farwire: laptop/ai-local took the keyboard; Ctrl-^ takes it back]",
                 "[farwire: you may type again]",
@@ -306,6 +306,6 @@ mod tests {
             typing(None, true),
         ]);
         assert!(all[1].starts_with("\x1b7\x1b[999;1H") && all[1].ends_with("\x1b8"), "{all:?}");
-        assert_eq!(all[3], "[farwire: you let go of the keyboard]");
+        assert_eq!(all[3], "[farwire: you released the keyboard]");
     }
 }

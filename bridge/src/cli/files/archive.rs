@@ -19,22 +19,22 @@ use crate::files::transfer::{io_failure, there_already};
 use crate::text::human;
 use crate::verbs::files::archive::{ArchiveAnswer, MakeArchive};
 
-/// Write a directory of a server as a tar archive, with all that is in it
+/// Write a directory on a server, with everything in it, as a tar archive
 ///
-/// To standard output, or to a file that gets its name once it is whole. Files and directories are
-/// in it, with their rights and times; links and special files are left out, and counted. Nothing
-/// is packed: a pipe to `zstd` or `gzip` does that.
+/// To standard output, or to a file that gets its name once it is complete. The archive holds files
+/// and directories, with their permissions and times; links and special files are left out, and
+/// counted. It is not compressed: pipe it to `zstd` or `gzip` for that.
 #[derive(Args, Debug)]
 pub(crate) struct Archive {
     /// Which directory: SERVER or SERVER:PATH
     dir: ServerPath,
-    /// To this file, and not to standard output
+    /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Replace the file if it is there
+    /// Replace the file if it exists
     #[arg(short, long, requires = "output")]
     force: bool,
-    /// Leave out what begins with a dot, and what .gitignore names
+    /// Leave out names that begin with a dot, and what .gitignore excludes
     #[arg(long)]
     tidy: bool,
     #[command(flatten)]
@@ -56,9 +56,9 @@ impl Archive {
             None if self.json.json || io::stdout().is_terminal() => {
                 return Err(Failure::new(
                     Kind::InvalidArgument,
-                    "an archive is nothing to look at",
+                    "an archive is not written to a terminal",
                 )
-                .with_hint("-o FILE, or a pipe: `farwire files archive SERVER:DIR | tar -t`"));
+                .with_hint("use -o FILE, or a pipe: `farwire files archive SERVER:DIR | tar -t`"));
             }
             None => archive.carry_out(client, Face::Cli, &mut print_bytes).await?,
         };
@@ -85,12 +85,12 @@ impl Archive {
         }
         let text = format!("{} files changed while they were read", missed.len());
         let failure = Failure::new(Kind::ChangedMeanwhile, text)
-            .with_hint("what the archive has of them may be a mixture: write it again");
+            .with_hint("their content in the archive may be inconsistent: write it again");
         Ok(incomplete(&missed, &failure))
     }
 }
 
-/// A file that gets its name once it is whole.
+/// A file that gets its name once it is complete.
 struct Target<'a> {
     path: &'a Path,
     force: bool,
@@ -99,7 +99,8 @@ struct Target<'a> {
 
 impl<'a> Target<'a> {
     fn begin(path: &'a Path, force: bool) -> Result<Self, Failure> {
-        // It is looked at again at the end: this one spares whoever forgot `--force` the wait.
+        // This is checked again at the end; checking first spares a user who forgot `--force` the
+        // wait.
         if !force && path.symlink_metadata().is_ok() {
             return Err(there_already(path));
         }
@@ -108,7 +109,7 @@ impl<'a> Target<'a> {
             _ => Path::new("."),
         };
         let file = tempfile::Builder::new().prefix(".farwire-").make_in(above, |path| {
-            // With the rights that any new file has.
+            // With the permissions of any new file.
             File::options().write(true).create_new(true).open(path)
         });
         let file = file.map_err(|error| io_failure(path, &error))?;

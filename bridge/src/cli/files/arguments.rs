@@ -8,7 +8,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser, ValueParser};
 use crate::files::place::ServerPath;
 use crate::verbs::files::revision;
 
-/// Reads a path on a server from the bytes of an argument.
+/// Parses a path on a server from the bytes of an argument.
 #[derive(Clone, Debug)]
 struct ServerPathParser;
 
@@ -38,5 +38,5 @@ impl clap::builder::ValueParserFactory for ServerPath {
 
 /// A revision, as it is shown and given.
 pub(super) fn parse_revision(text: &str) -> Result<u64, String> {
-    revision(text).ok_or_else(|| "not the 12 digits of a revision".to_owned())
+    revision(text).ok_or_else(|| "a revision is 12 hexadecimal digits".to_owned())
 }

@@ -1,4 +1,4 @@
-//! `rm`, `mkdir`, `edit` and `patch`: changing what is there.
+//! `rm`, `mkdir`, `edit` and `patch`: changing files and directories.
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -22,17 +22,17 @@ use crate::verbs::files::make_directory::MakeDirectory;
 use crate::verbs::files::patch::Patch as Apply;
 use crate::verbs::files::remove::Remove;
 
-/// Remove a file of a server, or a directory
+/// Remove a file or a directory on a server
 ///
-/// `farwire files undo` brings it back, unless it was too much to be kept.
+/// `farwire files undo` restores it, unless it was too large to keep.
 #[derive(Args, Debug)]
 pub(crate) struct Rm {
     /// Which: SERVER:PATH
     file: ServerPath,
-    /// A directory with all that is in it
+    /// Remove a directory with everything in it
     #[arg(short, long)]
     recursive: bool,
-    /// Only in this state of it
+    /// Only if the file still has this revision
     #[arg(long, value_name = "REV", value_parser = parse_revision)]
     rev: Option<u64>,
     #[command(flatten)]
@@ -45,13 +45,13 @@ impl Rm {
         let remove = Remove { path: &self.file, recursive, revision };
         let changed = remove.carry_out(client, Face::Cli).await?;
         if changed.change.is_none() && !self.json.json {
-            note!("farwire: it was not kept, and cannot be brought back");
+            note!("farwire: no copy was kept, so it cannot be restored");
         }
         print_change(&changed, self.json)
     }
 }
 
-/// Prints what a change came to, where JSON is wanted.
+/// Prints the result of a change, as JSON if that is wanted.
 pub(super) fn print_change(changed: &Changed, json: Json) -> Result<(), Failure> {
     if !json.json {
         return Ok(());
@@ -82,10 +82,10 @@ impl Mkdir {
     }
 }
 
-/// Replace exact texts in a file of a server, all of them or none; or edit it in an editor
+/// Replace exact texts in a file on a server, all of them or none; or open it in an editor
 ///
-/// Prints what was changed as a diff. Without --old and --new it opens $VISUAL or $EDITOR, and
-/// writes the file back if nobody has changed it meanwhile.
+/// Prints the change as a diff. Without --old and --new, opens $VISUAL or $EDITOR, and writes the
+/// file back if nobody has changed it meanwhile.
 #[derive(Args, Debug)]
 pub(crate) struct Edit {
     /// Which: SERVER:PATH
@@ -93,16 +93,16 @@ pub(crate) struct Edit {
     /// Text to replace; must occur exactly once; may be given several times, each with a --new
     #[arg(long, value_name = "TEXT", requires = "new")]
     old: Vec<String>,
-    /// What replaces it
+    /// The replacement
     #[arg(long, value_name = "TEXT", requires = "old")]
     new: Vec<String>,
-    /// Replace each wherever it is
+    /// Replace every occurrence
     #[arg(long, requires = "old")]
     all: bool,
-    /// Only in this state of it
+    /// Only if the file still has this revision
     #[arg(long, value_name = "REV", value_parser = parse_revision)]
     rev: Option<u64>,
-    /// Only show what would be changed
+    /// Only show what would change
     #[arg(short = 'n', long, requires = "old")]
     dry_run: bool,
     #[command(flatten)]
@@ -137,17 +137,17 @@ impl Edit {
     }
 }
 
-/// Apply a unified diff to files of a server, to all of them or to none
+/// Apply a unified diff to files on a server, to all of them or to none
 #[derive(Args, Debug)]
 pub(crate) struct Patch {
-    /// The directory that the paths of the diff begin at: SERVER or SERVER:PATH
+    /// The directory that the paths in the diff are relative to: SERVER or SERVER:PATH
     dir: ServerPath,
     /// The diff [default: standard input]
     diff: Option<PathBuf>,
-    /// Leave out so many leading components of its paths [default: `a/` and `b/`]
+    /// Strip this many leading components from its paths [default: `a/` and `b/`]
     #[arg(short = 'p', long, value_name = "COUNT")]
     strip: Option<u32>,
-    /// Only show what would be changed
+    /// Only show what would change
     #[arg(short = 'n', long)]
     dry_run: bool,
     #[command(flatten)]

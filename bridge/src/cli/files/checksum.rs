@@ -1,4 +1,4 @@
-//! `checksum`: what files hold, in 32 bytes. The server reads them; no content comes over.
+//! `checksum`: the SHA-256 of files. The server reads them; no content is transferred.
 
 use clap::Args;
 use data_encoding::HEXLOWER;
@@ -15,17 +15,17 @@ use crate::files::site::Face;
 use crate::files::sums::Sum;
 use crate::verbs::files::checksum::Checksum as Sums;
 
-/// Print the SHA-256 of files of a server, as sha256sum does; no content comes over
+/// Print the SHA-256 of files on a server, as sha256sum does, without transferring them
 ///
 /// The server reads the files. A path is printed as it was given, without the server, so that
-/// `sha256sum -c` takes it where the same files are here. What cannot be read is named, and the
-/// exit code is 2.
+/// `sha256sum -c` can check copies of the files here. What cannot be read is named, and the exit
+/// code is 2.
 #[derive(Args, Debug)]
 pub(crate) struct Checksum {
     /// Which files: SERVER:PATH
     #[arg(required = true)]
     files: Vec<ServerPath>,
-    /// All files in a directory
+    /// Include all files in a directory
     #[arg(short, long)]
     recursive: bool,
     #[command(flatten)]
@@ -62,7 +62,7 @@ impl Checksum {
     }
 }
 
-/// A line as sha256sum writes it: one that begins with a backslash has some in the name.
+/// A line as sha256sum writes it: it begins with a backslash if the name has escapes.
 fn line(sum: &Sum) -> Vec<u8> {
     let mut escaped = Vec::new();
     for byte in &sum.path {

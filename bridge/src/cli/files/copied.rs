@@ -14,20 +14,20 @@ use crate::files::site::Face;
 use crate::files::transfer::Meter;
 use crate::verbs::files::copy::{Copy, CopyAnswer};
 
-/// Copy on a server, or from one to another
+/// Copy files on a server, or from one server to another
 ///
-/// Into a directory that is there it is put under its own name. From one root to another, and from
-/// one server to another, it goes through this machine, and never onto its disk.
+/// A copy into an existing directory keeps its name. From one root to another, and from one server
+/// to another, the data passes through this machine, but is never written to its disk.
 #[derive(Args, Debug)]
 pub(crate) struct Cp {
     /// Which: SERVER:PATH
     from: ServerPath,
     /// Where to: SERVER:PATH
     to: ServerPath,
-    /// A directory with all that is in it
+    /// Copy a directory with everything in it
     #[arg(short, long)]
     recursive: bool,
-    /// Replace a file that is there, or an empty directory
+    /// Replace an existing file or an empty directory
     #[arg(short, long)]
     force: bool,
     /// Treat the destination as the final path, even if it is a directory
@@ -37,17 +37,17 @@ pub(crate) struct Cp {
     pub(crate) json: Json,
 }
 
-/// Move or rename on a server, or move from one to another
+/// Move or rename files on a server, or move them from one server to another
 ///
-/// Into a directory that is there it is put under its own name. From one root or server to another
-/// it is copied, compared by content, and only then removed.
+/// What is moved into an existing directory keeps its name. From one root or server to another, it
+/// is copied, compared by content, and only then removed.
 #[derive(Args, Debug)]
 pub(crate) struct Mv {
     /// Which: SERVER:PATH
     from: ServerPath,
     /// Where to: SERVER:PATH
     to: ServerPath,
-    /// Replace a file that is there, or an empty directory
+    /// Replace an existing file or an empty directory
     #[arg(short, long)]
     force: bool,
     /// Treat the destination as the final path, even if it is a directory
@@ -116,7 +116,7 @@ async fn carry_out(client: &Client, copy: Copy<'_>, json: Json) -> Result<u8, Fa
     Ok(0)
 }
 
-/// The names of what was left out, as far as the server has told them.
+/// The names of skipped entries, as far as the server has sent them.
 fn left_out(answer: &CopyAnswer) -> String {
     let names: Vec<_> =
         answer.unread.paths.iter().map(|path| answer.source.argument_for(path)).collect();

@@ -1,4 +1,4 @@
-//! `du`: how much is beneath a path, counted on the server.
+//! `du`: the size of what is beneath a path, counted on the server.
 
 use clap::Args;
 use farwire_protocol::failure::Failure;
@@ -13,10 +13,11 @@ use crate::files::site::Face;
 use crate::text::human;
 use crate::verbs::files::size::MeasureSize;
 
-/// Print how much files or directories of a server hold: their size, and how many files and
-/// directories are in them
+/// Print the size of files or directories on a server, and how many files and directories are in
+/// them
 ///
-/// The size is the sum of the sizes of all files, by each of their names; links are not followed.
+/// The size is the sum of the sizes of all files; a file with several names counts once for each of
+/// them. Links are not followed.
 #[derive(Args, Debug)]
 pub(crate) struct Du {
     /// Which: SERVER or SERVER:PATH

@@ -34,7 +34,7 @@ impl Desk {
         })?;
         let random = data_encoding::HEXLOWER.encode(&random);
         let dir = std::env::temp_dir().join(format!("farwire-edit-{random}"));
-        // It must not be there: it would be somebody else's.
+        // It must not exist: it would be somebody else's.
         DirBuilder::new().mode(0o700).create(&dir).map_err(|error| wrong(&dir, &error))?;
         let desk = Self { file: dir.join(name), dir };
         let mut options = OpenOptions::new();
@@ -54,9 +54,9 @@ impl Desk {
         std::fs::read(&self.file).map_err(|error| wrong(&self.file, &error))
     }
 
-    /// Editors leave more than what they were given: all of it goes.
+    /// Editors leave files besides the one that they were given: remove all of them.
     fn clear(self) {
-        // What cannot be removed is in a private directory, and will be removed by the system.
+        // What cannot be removed stays in a private directory, until the system cleans it up.
         let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
@@ -87,7 +87,7 @@ pub(super) async fn edit(
         note!("farwire: nothing was changed");
         return Ok(());
     }
-    // An editor may be open for hours: the way there may be another by now.
+    // An editor may be open for hours: the connection may have changed by now.
     let mut at = match path.site(client, Face::Cli).await {
         Ok(at) => at,
         Err(failure) => return Err(with_draft_path(failure, &desk)),
@@ -106,12 +106,13 @@ pub(super) async fn edit(
 async fn fetch(at: &mut Site, revision: Option<u64>) -> Result<(Vec<u8>, u64), Failure> {
     let path = |place: &Place| Blob(place.path.clone());
     let stat = at.ask(|place| Ask::Stat(path(place))).await?.done.entry;
-    let nothing = || Failure::new(Kind::ProtocolViolation, "an answer without an entry");
+    let nothing = || Failure::new(Kind::ProtocolViolation, "the answer has no entry");
     let entry = stat.ok_or_else(nothing)?;
     if entry.size > TEXT_LIMIT as u64 {
         let text = format!("{} is too large for an editor", at.place.to_text());
-        return Err(Failure::new(Kind::TooLarge, text)
-            .with_hint("fetch it with `farwire files get`, and send it back"));
+        return Err(Failure::new(Kind::TooLarge, text).with_hint(
+            "fetch it with `farwire files get`, edit it, and send it back with `farwire files put`",
+        ));
     }
     let revision = Some(revision.unwrap_or(entry.revision));
     let read = |place: &Place| {
@@ -123,7 +124,8 @@ async fn fetch(at: &mut Site, revision: Option<u64>) -> Result<(Vec<u8>, u64), F
     Ok((answer.content, entry.revision))
 }
 
-/// What the copy is called: editors choose colours by it. It comes from a server, or from a person.
+/// The name of the copy, by which editors choose syntax colours. It comes from a server, or from a
+/// person.
 fn name(path: &[u8]) -> String {
     let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
     let name: String = String::from_utf8_lossy(name)
@@ -148,7 +150,7 @@ async fn run(editor: OsString, file: &Path) -> Result<(), Failure> {
     let shown = editor.to_string_lossy().into_owned();
     let failed = |why: String| {
         Failure::new(Kind::Io, format!("the editor `{shown}` {why}; nothing was changed"))
-            .with_hint("set EDITOR to one that waits until the file is closed")
+            .with_hint("set EDITOR to an editor that waits until the file is closed")
     };
     // Ctrl-C is the editor's.
     let _interrupts = signal(SignalKind::interrupt())
@@ -164,9 +166,9 @@ async fn run(editor: OsString, file: &Path) -> Result<(), Failure> {
     }
 }
 
-/// What was typed is not lost because it could not be written back.
+/// Adds where the edited text is kept to a failure to write it back.
 fn with_draft_path(failure: Failure, desk: &Desk) -> Failure {
-    let hint = format!("what you wrote is in {}; {}", desk.file.display(), failure.hint());
+    let hint = format!("what you wrote is kept in {}; {}", desk.file.display(), failure.hint());
     failure.with_hint(hint)
 }
 

@@ -28,7 +28,7 @@ use crate::verbs::files::list::ListRequest;
 use crate::verbs::files::search::SearchRequest;
 use crate::verbs::files::stat::LookUp;
 
-/// List the directories that a server has opened for files
+/// List the directories that are open for files on a server
 #[derive(Args, Debug)]
 pub(crate) struct Roots {
     /// Which server
@@ -76,7 +76,7 @@ fn root_json(root: &Root, served: Result<&Root, &Failure>) -> Value {
     })
 }
 
-/// What something is, in a word.
+/// The type of an entry, in a word.
 fn word(what: What) -> &'static str {
     match what {
         What::File => "file",
@@ -100,24 +100,24 @@ fn time(entry: &Entry) -> String {
         .unwrap_or_default()
 }
 
-/// List a directory of a server; of one with several roots, the roots
+/// List a directory on a server, or its roots if it has several and no path is given
 #[derive(Args, Debug)]
 pub(crate) struct Ls {
     /// Which directory: SERVER or SERVER:PATH
     dir: ServerPath,
-    /// With rights, size and time
+    /// Show permissions, size and time
     #[arg(short, long)]
     long: bool,
-    /// All levels
+    /// List subdirectories, too, at all levels
     #[arg(short = 'R', long)]
     recursive: bool,
-    /// Only what fits this pattern, as in .gitignore; `!` before it turns it around
+    /// Only what matches this pattern, as in .gitignore; a leading `!` negates it
     #[arg(short, long, value_name = "PATTERN")]
     glob: Vec<String>,
-    /// Leave out what begins with a dot, and what .gitignore names
+    /// Leave out names that begin with a dot, and what .gitignore excludes
     #[arg(long)]
     tidy: bool,
-    /// In which order
+    /// Sort order
     #[arg(long, value_name = "ORDER", default_value = "name")]
     sort: LsOrder,
     #[command(flatten)]
@@ -171,7 +171,7 @@ impl Ls {
             text.push('\n');
         }
         if answer.more {
-            note!("farwire: there are more; -g narrows it down");
+            note!("farwire: there are more entries; -g narrows them down");
         }
         print(&text)?;
         all_was_read(&answer.place, &answer.unread)
@@ -179,7 +179,7 @@ impl Ls {
 }
 
 impl Ls {
-    /// The roots, where the path says nothing of which.
+    /// The roots, if the path does not name one.
     fn print_roots(&self, roots: &[Root]) -> Result<(), Failure> {
         if self.json.json {
             let one = |root: &Root| json!({"name": root.name, "path": quote(&root.path), "mode": mode(root)});
@@ -213,7 +213,7 @@ fn long(entry: &Entry, size: &str) -> String {
     format!("{kind}{rights} {size:>6} {} ", time(entry))
 }
 
-/// Show what a file of a server is: its size, time, rights and revision
+/// Show a file on a server: its type, size, time, permissions and revision
 #[derive(Args, Debug)]
 pub(crate) struct Stat {
     /// Which file: SERVER:PATH
@@ -239,7 +239,7 @@ impl Stat {
     }
 }
 
-/// Print what files of a server hold, byte for byte
+/// Print the contents of files on a server, byte for byte
 #[derive(Args, Debug)]
 pub(crate) struct Cat {
     /// Which files: SERVER:PATH
@@ -265,7 +265,7 @@ impl Cat {
     }
 }
 
-/// What is printed of a file that was changed while it was read may be of several states. One that
+/// The output for a file that was changed while it was read may mix several versions. A file that
 /// only grew, as logs do, was printed as it was.
 fn changed_meanwhile(answer: &CatAnswer) -> Result<(), Failure> {
     let (Some(opened), Some(now)) = (&answer.opened, &answer.changed) else { return Ok(()) };
@@ -274,13 +274,11 @@ fn changed_meanwhile(answer: &CatAnswer) -> Result<(), Failure> {
         note!("farwire: {shown} grew while it was read");
         return Ok(());
     }
-    let text =
-        format!("{shown} was changed while it was read; what was printed may be of several states");
+    let text = format!("{shown} changed while it was read; the output may mix several versions");
     Err(Failure::new(Kind::ChangedMeanwhile, text).with_hint("read it again"))
 }
 
-/// Prints text that has lines of a server's files in it: to a terminal without what would command
-/// it.
+/// Prints text that contains lines of a server's files; on a terminal, without control sequences.
 pub(super) fn put_text(bytes: &[u8]) -> Result<(), Failure> {
     match std::io::stdout().is_terminal() {
         true => print(&harmless(bytes)),
@@ -288,7 +286,7 @@ pub(super) fn put_text(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// The same text with what commands a terminal made visible, and without what nobody sees.
+/// The same text, with control sequences made visible and invisible characters removed.
 fn harmless(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let keep = |char: char| {
@@ -297,36 +295,36 @@ fn harmless(bytes: &[u8]) -> String {
     text.chars().filter_map(keep).collect()
 }
 
-/// Search in files of a server, as ripgrep does; only what matches comes over
+/// Search the files on a server, as ripgrep does; only matches are transferred
 ///
-/// Ends with 1 where nothing matches, and with 2 where something could not be read. Of a file with
-/// a NUL in it, which is no text, the lines before the NUL are shown; with --all, and of a file
-/// that is named, a match behind it is told, too.
+/// Exits with 1 if nothing matches, and with 2 if something could not be read. In a binary file,
+/// one with a NUL byte, only the lines before the NUL are shown; with --all, and in a file that is
+/// named, a match after it is reported, too.
 #[derive(Args, Debug)]
 pub(crate) struct Search {
     /// A regular expression
     pattern: String,
     /// Where: SERVER or SERVER:PATH
     place: ServerPath,
-    /// The pattern is a text and no expression
+    /// Treat the pattern as plain text, not as a regular expression
     #[arg(short = 'F', long)]
     fixed: bool,
-    /// Capitals do not count
+    /// Ignore case
     #[arg(short, long)]
     ignore_case: bool,
-    /// Only in files that fit this pattern
+    /// Search only files that match this pattern
     #[arg(short, long, value_name = "PATTERN")]
     glob: Vec<String>,
     /// Lines before and after each match
     #[arg(short = 'C', long, value_name = "LINES")]
     context: Option<u32>,
-    /// No more matches than this
+    /// Show at most this many matches
     #[arg(short = 'm', long, value_name = "COUNT")]
     limit: Option<u32>,
-    /// Look into what begins with a dot and what .gitignore names, too
+    /// Also search names that begin with a dot, and what .gitignore excludes
     #[arg(long)]
     all: bool,
-    /// Only name the files
+    /// Print only the names of the files
     #[arg(short = 'l', long)]
     files: bool,
     #[command(flatten)]
@@ -386,7 +384,7 @@ impl Search {
             }
             print(&out)?;
             if answer.more == Some(true) {
-                note!("farwire: there are more matches; --limit gives more, -g narrows it down");
+                note!("farwire: there are more matches; --limit shows more, -g narrows them down");
             }
         }
         match all_was_read(&answer.place, &answer.unread) {

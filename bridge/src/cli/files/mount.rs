@@ -1,8 +1,8 @@
 //! `mount`: a root as a directory of this machine, through whichever WebDAV client the system has.
 //!
-//! Those clients keep what is written for some seconds before they send it. So the end has an
-//! order: what is mounted goes first, then the client has sent all that it keeps, and only then the
-//! endpoint goes that it sends to.
+//! Those clients keep written data for some seconds before they send it. So the shutdown has an
+//! order: first the directory is unmounted, then the client sends all that it keeps, and only then
+//! the endpoint that it sends to is stopped.
 
 mod davfs2;
 mod rclone;
@@ -21,12 +21,11 @@ use crate::client::Client;
 use crate::files::place::ServerPath;
 use crate::files::serve::serve;
 
-/// Mount a root of a server, or a directory in one, on a directory here, until it is ended with
-/// Ctrl-C
+/// Mount a root of a server, or a directory in one, on a local directory until Ctrl-C
 ///
-/// Uses rclone with FUSE, or davfs2 as root. What the kernel asks for goes end-to-end encrypted to
-/// the server. Prints `ready DIR` once it is mounted. Ends when all that was written has been sent;
-/// a second Ctrl-C does not wait for that.
+/// Uses rclone with FUSE, or davfs2 as root. Requests from the kernel travel to the server
+/// end-to-end encrypted. Prints `ready DIR` once it is mounted. Ends when everything that was
+/// written has been sent; a second Ctrl-C does not wait for that.
 #[derive(Args, Debug)]
 pub(crate) struct Mount {
     /// Which directory: SERVER or SERVER:PATH
@@ -65,7 +64,7 @@ fn is_program(name: &str) -> bool {
     std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
 }
 
-/// What takes away a mount of FUSE without being root.
+/// The program that unmounts FUSE without root.
 fn fusermount() -> Option<&'static str> {
     ["fusermount3", "fusermount"].into_iter().find(|name| is_program(name))
 }
@@ -78,7 +77,7 @@ struct Wanted<'a> {
     /// Absolute.
     dir: PathBuf,
     read_only: bool,
-    /// What is mounted: no two places have the same.
+    /// Identifies what is mounted; unique for each place.
     place: String,
 }
 
@@ -111,7 +110,7 @@ impl Mount {
             };
             tokio::select! {
                 served = serve(Arc::new(served), listener) => served.map_err(|error| {
-                    Failure::new(Kind::Io, format!("the endpoint for the mount broke: {error}"))
+                    Failure::new(Kind::Io, format!("the WebDAV endpoint of the mount failed: {error}"))
                 }),
                 mounted = mounted => mounted,
             }
@@ -119,17 +118,17 @@ impl Mount {
     }
 }
 
-/// What is in the directory would be out of sight.
+/// A mount would hide what is in the directory.
 fn is_empty(dir: &Path) -> Result<(), Failure> {
     if !dir.is_dir() {
         let text = format!("{} is not a directory", dir.display());
-        return Err(Failure::new(Kind::NotADirectory, text).with_hint("make it first"));
+        return Err(Failure::new(Kind::NotADirectory, text).with_hint("create it first"));
     }
     match std::fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
         Ok(true) => Ok(()),
         Ok(false) => {
             let text = format!("{} is not empty", dir.display());
-            let hint = "what is in it would be out of sight: make another one";
+            let hint = "a mount would hide what is in it: make another directory";
             Err(Failure::new(Kind::DirectoryNotEmpty, text).with_hint(hint))
         }
         Err(error) => Err(failure(&dir.display().to_string(), &error)),
@@ -137,7 +136,7 @@ fn is_empty(dir: &Path) -> Result<(), Failure> {
 }
 
 fn nothing_mounts() -> Failure {
-    let text = "no WebDAV client that mounts is installed here";
+    let text = "no WebDAV client that can mount is installed here";
     let hint = match is_program("gio") {
         true => {
             "`farwire files serve` prints a URL and its token; then `gio mount dav://farwire@127.0.0.1:PORT/ROOT/` \
@@ -150,7 +149,7 @@ fn nothing_mounts() -> Failure {
     Failure::new(Kind::Unsupported, text).with_hint(hint)
 }
 
-/// What ends a mount: Ctrl-C, or being told to.
+/// What ends a mount: Ctrl-C, or a signal to terminate.
 struct Ends([Signal; 3]);
 
 impl Ends {
@@ -178,7 +177,7 @@ fn failure(what: &str, why: &dyn std::fmt::Display) -> Failure {
     Failure::new(Kind::Io, format!("{what}: {why}"))
 }
 
-/// Runs a program to its end; gives why it failed as it says it.
+/// Runs a program to its end; returns its own error message if it failed.
 async fn run(command: &mut Command) -> Result<(), String> {
     // A Ctrl-C that is meant for us does not end it.
     let output = command.process_group(0).kill_on_drop(true).output().await;

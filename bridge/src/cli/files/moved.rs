@@ -22,45 +22,45 @@ use crate::verbs::files::transfer::{Fetch, Send};
 /// How often progress is shown.
 const SHOWN: Duration = Duration::from_millis(200);
 
-/// At most this many of what was left out are named.
+/// At most this many skipped entries are named.
 const NAMED: usize = 50;
 
-/// Fetch a file of a server, or a directory
+/// Fetch a file or a directory from a server
 ///
-/// Run it again to resume an interrupted transfer. Rights and times are those of the original;
-/// links and special files are left out, and named. What cannot be read is named, the rest is
-/// fetched, and the exit code is 2.
+/// Run it again to resume an interrupted transfer. Permissions and times are preserved; links and
+/// special files are left out, and named. What cannot be read is named, the rest is fetched, and
+/// the exit code is 2.
 #[derive(Args, Debug)]
 pub(crate) struct Get {
     /// Which: SERVER:PATH
     from: ServerPath,
-    /// Where to [default: here, under its own name]
+    /// Where to put it [default: here, under its own name]
     to: Option<PathBuf>,
-    /// A directory with all that is in it
+    /// Transfer a directory with everything in it
     #[arg(short, long)]
     recursive: bool,
-    /// Replace what is here
+    /// Replace existing files here
     #[arg(short, long)]
     force: bool,
     #[command(flatten)]
     pub(crate) json: Json,
 }
 
-/// Send a file to a server, or a directory
+/// Send a file or a directory to a server
 ///
-/// Run it again to resume an interrupted transfer. Nothing stands under its name before it is
-/// whole. Rights and times are those of the original; links and special files are left out, and
-/// named. What cannot be sent is named, the rest is sent, and the exit code is 2.
+/// Run it again to resume an interrupted transfer. No file gets its name before it is complete.
+/// Permissions and times are preserved; links and special files are left out, and named. What
+/// cannot be sent is named, the rest is sent, and the exit code is 2.
 #[derive(Args, Debug)]
 pub(crate) struct Put {
     /// Which file here
     from: PathBuf,
     /// Where to: SERVER:PATH
     to: ServerPath,
-    /// A directory with all that is in it
+    /// Transfer a directory with everything in it
     #[arg(short, long)]
     recursive: bool,
-    /// Replace what is there
+    /// Replace existing files on the server
     #[arg(short, long)]
     force: bool,
     #[command(flatten)]
@@ -85,7 +85,7 @@ impl Put {
     }
 }
 
-/// Shows how far a transfer is, on a terminal, and what it came to. Returns the exit code.
+/// Shows the progress of a transfer on a terminal, and its result. Returns the exit code.
 pub(super) async fn report(
     meter: &Meter,
     json: Json,
@@ -111,7 +111,8 @@ pub(super) async fn report(
     Ok(meter.outcome().map_or_else(|failure| incomplete(&missed, &failure), |()| 0))
 }
 
-/// Waits for a transfer, and shows how far it is where somebody looks; says whether somebody does.
+/// Waits for a transfer, and shows its progress if standard error is a terminal; returns whether it
+/// is.
 pub(super) async fn watch_progress(
     meter: &Meter,
     transfer: impl Future<Output = Result<(), Failure>>,
@@ -131,7 +132,7 @@ pub(super) async fn watch_progress(
     done.map(|()| terminal)
 }
 
-/// Names what was left out, and says what else there is to say of files.
+/// Names what was left out, and prints other notes about files.
 pub(super) fn print_notes(meter: &Meter) {
     for remark in meter.remarks() {
         note!("farwire: {}", neutral_within(&remark, 4_096));

@@ -16,22 +16,22 @@ use crate::files::Files;
 use crate::files::place::ServerPath;
 use crate::files::serve::{Guard, Served, serve};
 
-/// Serve a root, or a directory in one, as WebDAV on this machine, for any client of it
+/// Serve a root, or a directory in one, over WebDAV on this machine, for any WebDAV client
 ///
-/// Nothing beside the directory can be reached. Prints `ready URL` once it listens, and serves
-/// until it is ended. The URL holds a token that is made anew at each start: whoever has it has the
-/// root. Everything is decided on the server.
+/// Nothing outside the directory can be reached. Prints `ready URL` once it listens, and serves
+/// until it is terminated. The URL contains a token that is new at each start; whoever has it has
+/// access to the root. Every access is decided on the server.
 #[derive(Args, Debug)]
 pub(crate) struct Serve {
     /// Which directory: SERVER or SERVER:PATH
     dir: ServerPath,
-    /// Which root, where the server has several and no path is given
+    /// The root to serve, if the server has several and no path is given
     #[arg(long, value_name = "NAME")]
     root: Option<String>,
-    /// Where to listen; port 0 is any that is free
+    /// The address to listen on; port 0 picks a free port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Listen beyond this machine, where everybody on the way reads along
+    /// Allow addresses that other machines can reach; everybody on the path can read the traffic
     #[arg(long)]
     allow_remote: bool,
     /// Refuse every change
@@ -45,7 +45,7 @@ impl Serve {
             let text =
                 format!("{} can be reached from other machines, without encryption", self.listen);
             return Err(Failure::new(Kind::InvalidArgument, text)
-                .with_hint("listen on 127.0.0.1, or say --allow-remote"));
+                .with_hint("listen on 127.0.0.1, or give --allow-remote"));
         }
         runtime()?.block_on(self.serve(client))
     }
@@ -53,7 +53,7 @@ impl Serve {
     async fn serve(&self, client: Client) -> Result<(), Failure> {
         let mut enter = match &self.root {
             Some(_) if !self.dir.path.is_empty() => {
-                let text = "the path says which root; --root does not say it again";
+                let text = "the path already names the root; leave --root out";
                 return Err(Failure::new(Kind::InvalidArgument, text));
             }
             Some(root) => Enter { root: Some(root.clone()), ..Enter::default() },
@@ -66,7 +66,7 @@ impl Serve {
         print(&format!("ready http://farwire:{token}@{address}/{path}/\n"))?;
         tokio::select! {
             served = serve(Arc::new(served), listener) => served.map_err(|error| {
-                Failure::new(Kind::Io, format!("{address} cannot be listened on: {error}"))
+                Failure::new(Kind::Io, format!("cannot listen on {address}: {error}"))
             }),
             _ = tokio::signal::ctrl_c() => Ok(()),
         }
@@ -92,12 +92,12 @@ pub(super) async fn ready(
 ) -> Result<Ready, Failure> {
     let server = client.find(server).await?;
     let enter = Enter { client: Some("files serve".to_owned()), ..enter };
-    // Whether there is such a root is said before anybody is told to come.
+    // A missing root is reported before the URL is printed.
     let entered = Files::enter(&client, &server, &enter, Class::Interactive).await?;
     let Root { name, .. } = entered.root.clone();
     entered.leave().await?;
     let failed = |error: std::io::Error| {
-        Failure::new(Kind::Io, format!("{listen} cannot be listened on: {error}"))
+        Failure::new(Kind::Io, format!("cannot listen on {listen}: {error}"))
     };
     let listener = TcpListener::bind(listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;

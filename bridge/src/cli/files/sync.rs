@@ -1,4 +1,4 @@
-//! `sync`: a directory is made like another one.
+//! `sync`: makes one directory like another.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -19,26 +19,26 @@ use crate::text::human;
 use crate::text::neutral::neutral_within;
 use crate::verbs::files::sync::Sync as MakeLike;
 
-/// Make a directory like another one, here or on a server; only what differs is sent
+/// Make one directory like another, here or on a server; only differences are transferred
 ///
-/// One of both is SERVER:PATH. Rights and times are made alike, too. What is only at the
-/// destination stays, unless --delete is given; so does what is of another kind, a directory for a
-/// file or the other way round. Links and special files are left out, and counted; --verbose and
-/// --dry-run name them. What cannot be read or written is named, the rest is done, and the exit
-/// code is 2.
+/// One of the two is SERVER:PATH. Permissions and times are made alike, too. What exists only at
+/// the destination stays unless --delete is given, and so does what has another type there: a
+/// directory instead of a file, or the other way round. Links and special files are left out, and
+/// counted; --verbose and --dry-run name them. What cannot be read or written is named, the rest is
+/// done, and the exit code is 2.
 #[derive(Args, Debug)]
 pub(crate) struct Sync {
-    /// Like which directory
+    /// The directory to copy from
     from: OsString,
-    /// Which directory is made so
+    /// The directory to make like it
     to: OsString,
-    /// Remove what is only at the destination, or of another kind there
+    /// Remove what exists only at the destination, or has another type there
     #[arg(long)]
     delete: bool,
-    /// Only say what would be done
+    /// Only show what would be done
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// Compare contents, and not only sizes and times
+    /// Compare contents, not only sizes and times
     #[arg(short, long)]
     checksum: bool,
     /// List skipped files too
@@ -53,7 +53,7 @@ impl Sync {
         let end = |text: &OsStr| Endpoint::of(text.as_bytes());
         let ends = Endpoint::apart(end(&self.from), end(&self.to));
         let (local, remote, direction) = ends.ok_or_else(|| {
-            let text = "one of both must be SERVER:PATH, and the other a directory here";
+            let text = "one of the two must be SERVER:PATH, and the other a directory here";
             Failure::new(Kind::InvalidArgument, text)
         })?;
         let local = std::path::absolute(&local)

@@ -17,10 +17,10 @@ use crate::text::human;
 use crate::text::table::Table;
 use crate::verbs::files::undo::{ListChanges, Preview, Revert};
 
-/// Undo what was changed in a root, by models or by `farwire files`; or do it again
+/// Undo or redo what models or `farwire files` changed in a root
 ///
-/// Without a number: the latest change. What was changed since is not overwritten, unless --force
-/// is given.
+/// Without a number, undoes the latest change. What was changed since then is not overwritten
+/// unless --force is given.
 #[derive(Args, Debug)]
 pub(crate) struct Undo {
     /// Which root: SERVER or SERVER:ROOT
@@ -30,13 +30,13 @@ pub(crate) struct Undo {
     /// List the changes instead
     #[arg(short, long, conflicts_with_all = ["change", "redo"])]
     list: bool,
-    /// Show what it would do instead, as a diff
+    /// Only show what it would do, as a diff
     #[arg(short, long)]
     preview: bool,
-    /// Do it again
+    /// Redo the change instead
     #[arg(long)]
     redo: bool,
-    /// Also if what it left has been changed since
+    /// Even if its files have been changed since
     #[arg(short, long)]
     force: bool,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! What is printed of work on many files that was done but for some of them.
+//! Reports about work on many files that failed for some of them.
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::quote::quote;
@@ -8,10 +8,10 @@ use crate::files::transfer::Missed;
 use crate::text::neutral::neutral_within;
 use crate::verbs::files::Unread;
 
-/// The exit code of what was done but for some of it.
+/// The exit code when some of the work could not be done.
 pub(super) const INCOMPLETE: u8 = 2;
 
-/// Says what could not be done of many; returns the exit code.
+/// Reports what could not be done; returns the exit code.
 pub(super) fn incomplete(missed: &[Missed], failure: &Failure) -> u8 {
     for one in missed {
         note!("farwire: {}", neutral_within(&one.to_text(), 4_096));
@@ -35,7 +35,7 @@ pub(super) fn missed_json(missed: &[Missed]) -> Vec<serde_json::Value> {
     missed.iter().map(one).collect()
 }
 
-/// That nothing was left out because it could not be read.
+/// Checks that nothing was left out because it could not be read.
 ///
 /// # Errors
 ///

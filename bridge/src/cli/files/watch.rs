@@ -16,23 +16,23 @@ use crate::files::place::ServerPath;
 use crate::files::site::Face;
 use crate::verbs::files::watch::AwaitChange;
 
-/// A server is asked again after so many seconds.
+/// A server is asked again after this many seconds.
 const ROUND: u64 = 300;
 
-/// Wait until a file of a server changes, or something in a directory
+/// Wait until a file on a server, or something in a directory, changes
 ///
-/// Prints what changed. Ends with 124 when the time was up.
+/// Prints what changed. Exits with 124 if the time was up.
 #[derive(Args, Debug)]
 pub(crate) struct Watch {
     /// What: SERVER:PATH
     file: ServerPath,
-    /// All directories beneath it, too
+    /// Also watch all directories beneath it
     #[arg(short, long)]
     recursive: bool,
-    /// Go on after the first change, until it is ended
+    /// Keep watching after the first change, until interrupted
     #[arg(short, long)]
     follow: bool,
-    /// Wait at most this many seconds [default: for ever]
+    /// Wait at most this many seconds [default: forever]
     #[arg(short, long, value_name = "SECONDS")]
     wait: Option<u64>,
     #[command(flatten)]
@@ -50,7 +50,7 @@ impl Watch {
             let watch = AwaitChange { wait, revision: None, recursive };
             let answer = match watch.carry_out(&mut site).await {
                 Err(failure) if may_come_back(failure.kind) => {
-                    // What happened meanwhile is not known; what happens from now on is.
+                    // Changes that happened meanwhile are not known; later ones are.
                     site = self.file.site(client, Face::Cli).await?;
                     site.enter().await?;
                     continue;

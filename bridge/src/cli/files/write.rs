@@ -19,30 +19,30 @@ use crate::files::site::Face;
 use crate::verbs::files::Changed;
 use crate::verbs::files::write::Write as Content;
 
-/// So much is read before anything is asked: a slow program beside us keeps nobody waiting on the
-/// server, and what is not longer is sent at once.
+/// This much is read before the server is asked: a slow local program keeps nobody waiting on the
+/// server, and input that is not longer is sent at once.
 const HELD: usize = 8 << 20;
 
-/// So much is read at once.
+/// How much is read at once.
 const PIECE: usize = 64 << 10;
 
-/// So many pieces wait to be sent.
+/// At most this many chunks wait to be sent.
 const WAITING: usize = 4;
 
-/// Write standard input to a file of a server
+/// Write standard input to a file on a server
 ///
-/// The file is the old one or the new one, and nothing in between.
+/// The write is atomic: the file is the old one or the new one, never anything in between.
 #[derive(Args, Debug)]
 pub(crate) struct Write {
     /// Which: SERVER:PATH
     file: ServerPath,
-    /// Replace what is there
+    /// Replace an existing file
     #[arg(short, long)]
     force: bool,
-    /// Add to what is there
+    /// Append to the file
     #[arg(short, long, conflicts_with = "force")]
     append: bool,
-    /// Only in this state of it, which is replaced
+    /// Replace the file only if it still has this revision
     #[arg(long, value_name = "REV", value_parser = parse_revision)]
     rev: Option<u64>,
     #[command(flatten)]
@@ -53,7 +53,7 @@ type InputChunks = mpsc::Receiver<io::Result<Bytes>>;
 
 impl Write {
     pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        // That there is no such root is said before anything is read.
+        // A missing root is reported before anything is read.
         self.file.place(client).await?;
         let mut input = input();
         let mut held = Vec::new();
@@ -113,7 +113,7 @@ async fn stream(
     let answered = down.answer();
     tokio::pin!(sending, answered);
     tokio::select! {
-        // It was refused before all was there.
+        // It was refused before all of the input had arrived.
         answered = &mut answered => answered.map(|answer| answer.done),
         sent = &mut sending => {
             sent?;
@@ -122,7 +122,7 @@ async fn stream(
     }
 }
 
-/// Reads standard input on a thread of its own: it may block for ever, and nobody waits for it.
+/// Reads standard input on a thread of its own: it may block forever, and nothing waits for it.
 fn input() -> InputChunks {
     let (sender, receiver) = mpsc::channel(WAITING);
     std::thread::spawn(move || {
@@ -144,7 +144,7 @@ fn input() -> InputChunks {
     receiver
 }
 
-/// The next piece. An input that cannot be read on has not ended: what came of it is no file.
+/// The next chunk. A read error is not the end of input: what was read is not a complete file.
 async fn next(input: &mut InputChunks) -> Result<Option<Bytes>, Failure> {
     input.recv().await.transpose().map_err(|error| {
         Failure::new(Kind::Io, format!("standard input: {error}; nothing was changed"))

@@ -1,9 +1,9 @@
 //! Writes a program's output where ours goes, on a thread of its own: a slow terminal must not keep
 //! us from answering the relay.
 //!
-//! What has gathered while the thread wrote goes out with the next call, so that a fast program
-//! costs few calls and few wake-ups. Full queue: whoever offers more waits, and so does the
-//! program.
+//! Output that has gathered while the thread was writing goes out with the next call, so that a
+//! fast program costs few calls and few wake-ups. If the queue is full, the sender waits, and so
+//! does the program.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Write as _};
@@ -12,13 +12,13 @@ use std::os::fd::AsFd as _;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-/// Pieces that wait; with the size of a frame they bound our memory.
+/// How many chunks may wait; with the size of a frame, this bounds our memory.
 const QUEUE: usize = 64;
 
-/// What one call writes at most: the kernel takes up to 1,024 pieces.
+/// How many chunks one call writes at most: the kernel accepts up to 1,024.
 const TOGETHER: usize = QUEUE;
 
-/// Where output goes. The thread starts with the first piece: many a command has nothing to say.
+/// Where output goes. The thread starts with the first chunk: many commands print nothing.
 #[derive(Debug)]
 pub(super) struct Sink {
     queue: Queue,
@@ -33,7 +33,7 @@ enum Queue {
     Closed,
 }
 
-/// How the writing went; to be asked when the sink has been dropped. Without an answer there was
+/// The result of writing, available once the sink has been dropped. If no result arrives, there was
 /// nothing to write.
 pub(super) type WriteOutcome = oneshot::Receiver<io::Result<()>>;
 
@@ -50,7 +50,7 @@ impl Sink {
         (Self { queue: Queue::Unused, done: Some(done) }, written)
     }
 
-    /// `false` when it finds that nobody reads any more, once.
+    /// Returns `false` once, when it finds that nobody reads any more.
     pub(super) async fn write(&mut self, stdout: bool, bytes: Bytes) -> bool {
         if let Some(done) = self.done.take() {
             self.queue = Queue::Open(start(done));
@@ -71,7 +71,7 @@ fn start(done: oneshot::Sender<io::Result<()>>) -> mpsc::Sender<OutputChunk> {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             result => result,
         };
-        // Whoever ran us may have left.
+        // Our parent may have gone.
         let _ = done.send(result);
     });
     queue
@@ -92,7 +92,7 @@ fn write_all(mut pieces: mpsc::Receiver<OutputChunk>) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes pieces of one stream, in as few calls as it takes.
+/// Writes chunks of one stream, in as few calls as possible.
 fn write_run(file: &mut File, run: &[OutputChunk]) -> io::Result<()> {
     let mut slices: Vec<IoSlice<'_>> = run.iter().map(|piece| IoSlice::new(&piece.bytes)).collect();
     let mut rest = slices.as_mut_slice();
@@ -101,7 +101,8 @@ fn write_run(file: &mut File, run: &[OutputChunk]) -> io::Result<()> {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => IoSlice::advance_slices(&mut rest, written),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Whoever made our output non-blocking (a shared terminal) has to be waited for.
+            // Our output is non-blocking because of another process (a shared terminal): wait until
+            // it is writable.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait(file)?,
             Err(error) => return Err(error),
         }

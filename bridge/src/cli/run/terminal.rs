@@ -1,8 +1,8 @@
-//! `farwire run -t`: a program on a terminal that is there for it alone.
+//! `farwire run -t`: a program on a terminal of its own.
 //!
-//! It is a session that nobody else was told of: it ends with its program, and is forgotten when
-//! its exit is known here. Whoever leaves hangs up, as a terminal that is closed does. When we are
-//! killed, the session stays, as a run does, and is in the lists.
+//! It is a session that nobody else knows of: it ends with its program, and is forgotten once its
+//! exit is known here. Leaving hangs up, as closing a terminal does. If we are killed, the session
+//! stays, as a run does, and appears in the lists.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -26,7 +26,7 @@ use crate::text::passage::Passage;
 use crate::verbs::run as verb;
 use crate::verbs::session::open::OpenSession;
 
-/// The terminal of a program where we have none.
+/// The size of the program's terminal if we have none.
 const PLAIN: Size = Size { cols: 80, rows: 24 };
 
 /// The key that ends input.
@@ -36,7 +36,7 @@ const END: u8 = 0x04;
 const INTERRUPT: &[u8] = b"\x03";
 
 impl Run {
-    /// Runs it on a terminal, and ends as it does.
+    /// Runs the program on a terminal, and returns its exit code.
     pub(super) async fn on_terminal(&self, client: &Client) -> Result<u8, Failure> {
         let server = client.find(&self.server).await?;
         let local = io::stdin().is_terminal() && io::stdout().is_terminal();
@@ -71,14 +71,14 @@ impl Run {
             Left::Detached => {
                 close(client, &server, session, &Caller::default()).await?;
                 forget(client, &server, session).await;
-                note!("farwire: left; the program was hung up on");
+                note!("farwire: left, and hung up on the program");
                 Ok(OURS)
             }
         }
     }
 
-    /// Without a terminal of ours: standard input is typed, and what is shown goes to standard
-    /// output.
+    /// Without a local terminal: standard input is typed, and the terminal's output goes to
+    /// standard output.
     async fn piped(
         &self,
         client: &Client,
@@ -116,32 +116,32 @@ impl Run {
     }
 }
 
-/// The program's exit code, or what of ours stands for it.
+/// The program's exit code, or ours in its place.
 fn code(ended: &Ended) -> u8 {
     if ended.state.reason == Some(farwire_protocol::streams::run::Reason::Timeout) {
-        note!("farwire: killed, its time was up");
+        note!("farwire: killed, because its time was up");
     }
     ended.state.exit.and_then(code_of).unwrap_or(OURS)
 }
 
-/// Its exit is known: nobody asks for it any more.
+/// Its exit is known: nothing asks for it any more.
 async fn forget(client: &Client, server: &Server, session: Nonce) {
     let limits = Limits { keep_ms: Some(0), ..Limits::default() };
-    // It is kept as long as any other that has ended, otherwise.
+    // If this fails, it is kept as long as any other ended session.
     let _ = act(client, server, session, &Caller::default(), Action::Limits(limits)).await;
 }
 
-/// Types standard input, and its end. Comes to no end.
+/// Types standard input, and its end. Never returns.
 async fn types<T>(todo: &mpsc::Sender<Do>, wants: bool) -> T {
     if wants {
         let mut input = stdin();
         let mut fresh = true;
         while let Some(bytes) = input.recv().await {
             fresh = bytes.last() == Some(&b'\n');
-            // Whoever receives has ended.
+            // The receiver has ended.
             let _ = todo.send(Do::Type(bytes)).await;
         }
-        // Within a line the first one only passes on what there is of it.
+        // Within a line, the first Ctrl-D only passes on the unfinished line.
         let end: &[u8] = if fresh { &[END] } else { &[END, END] };
         let _ = todo.send(Do::Type(Bytes::copy_from_slice(end))).await;
     }
@@ -154,12 +154,12 @@ async fn interrupts(todo: &mpsc::Sender<Do>) -> Result<Left, Failure> {
     let mut int = signal(SignalKind::interrupt()).map_err(no_signal)?;
     int.recv().await;
     let _ = todo.try_send(Do::Type(Bytes::from_static(INTERRUPT)));
-    note!("farwire: Ctrl-C was typed; once more to leave");
+    note!("farwire: Ctrl-C was typed; press it again to leave");
     int.recv().await;
     Ok(Left::Detached)
 }
 
-/// Writes what the terminal says to standard output; on a terminal, only what may go there.
+/// Writes the terminal's output to standard output; if that is a terminal, only what is safe.
 async fn show(
     mut events: mpsc::Receiver<AttachEvent>,
     counting: &watch::Sender<u64>,
@@ -180,12 +180,12 @@ async fn show(
             }
             AttachEvent::Lost(why) => {
                 lost = true;
-                note!("farwire: {}; trying to come back", neutral_within(&why, 200));
+                note!("farwire: {}; reconnecting", neutral_within(&why, 200));
             }
-            AttachEvent::Back(0) if std::mem::take(&mut lost) => note!("farwire: back"),
+            AttachEvent::Back(0) if std::mem::take(&mut lost) => note!("farwire: reconnected"),
             AttachEvent::Back(unknown) if unknown > 0 => {
                 note!(
-                    "farwire: back; whether the last {unknown} bytes of input have arrived is not known"
+                    "farwire: reconnected; it is not known whether the last {unknown} bytes of input have arrived"
                 );
             }
             AttachEvent::Refused(failure) => {

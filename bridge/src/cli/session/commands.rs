@@ -1,4 +1,4 @@
-//! `farwire session commands`: what the shell of a session has carried out.
+//! `farwire session commands`: the commands that a session's shell has run.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ use crate::text::human;
 use crate::text::table::Table;
 use crate::verbs::session::commands::{self as verb, MOST};
 
-/// List the commands that its shell has carried out
+/// List the commands that a session's shell has run
 ///
-/// Each with its number, its exit code, how long it took, where, and what was typed. Shells that do
-/// not mark their commands, such as dash, have none.
+/// Each with its number, its exit code, its duration, its directory, and what was typed. Shells
+/// that do not mark their commands, such as dash, have none.
 #[derive(Args, Debug)]
 pub(crate) struct Commands {
     #[command(flatten)]
     which: Which,
-    /// How many of the latest, at most 100
+    /// How many of the latest commands to list, at most 100
     #[arg(short = 'n', long, default_value_t = 20, conflicts_with = "output")]
     limit: u32,
     /// Print the output of the command with this number, byte for byte
@@ -54,7 +54,7 @@ async fn output(client: &Client, session: &Handle, number: u64) -> Result<(), Fa
     let all = verb::Commands { limit: MOST }.carry_out(client, session).await?;
     let found = all.commands.iter().find(|command| command.number == number);
     let command = found.ok_or_else(|| {
-        let text = format!("`{id}` has no command {number}, or knows it no more");
+        let text = format!("`{id}` has no command {number}, or no longer remembers it");
         Failure::new(Kind::UnknownId, text)
             .with_hint(format!("`farwire session commands {id} -n {MOST}` lists them"))
     })?;

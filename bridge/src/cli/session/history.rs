@@ -25,10 +25,10 @@ const WAIT: Duration = Duration::from_secs(25);
 /// How much longer than its wait an answer may take on the way.
 const SLACK: Duration = Duration::from_secs(10);
 
-/// Print what happened to it, and who did it
+/// Print a session's history: what happened, and who did it
 ///
-/// Who typed, attached, left, took the keyboard or was refused; by the server's clock. What was
-/// typed into a terminal that did not show it is never noted. With --json, one object a line.
+/// Who typed, attached, left, took the keyboard or was refused, with times by the server's clock.
+/// Input that the terminal did not echo is never recorded. With --json, prints one object per line.
 #[derive(Args, Debug)]
 pub(crate) struct History {
     #[command(flatten)]
@@ -36,7 +36,7 @@ pub(crate) struct History {
     /// Start at the event with this number
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     from: u64,
-    /// Follow it until it ends
+    /// Follow the session until it ends
     #[arg(short, long)]
     follow: bool,
     #[command(flatten)]

@@ -39,7 +39,7 @@ pub(crate) struct SessionRow {
     pub(crate) typing: Option<TypingRights>,
     /// The number of people and clients that are attached.
     pub(crate) attached: u32,
-    /// Those who are attached.
+    /// The attached clients.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) participants: Option<Vec<Attendant>>,
     /// The program in the foreground.
@@ -85,12 +85,12 @@ pub(crate) struct SessionRow {
     pub(crate) recovered_ms: Option<u64>,
 }
 
-/// Somebody who is attached.
+/// An attached client.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Attendant {
     /// Who.
     pub(crate) who: String,
-    /// It is whoever asks.
+    /// It is the caller.
     pub(crate) you: bool,
     /// To look only.
     pub(crate) read_only: bool,
@@ -212,7 +212,7 @@ impl SessionRow {
         }
     }
 
-    /// For how long nothing happened, in words.
+    /// How long nothing has happened, in words.
     pub(crate) fn idle(&self) -> String {
         self.idle_ms.map_or_else(String::new, |idle| {
             format!("idle {}", human::duration(Duration::from_millis(idle)))
@@ -224,7 +224,7 @@ impl SessionRow {
         ago(self.age_ms)
     }
 
-    /// Its program in the foreground, or what was opened.
+    /// Its foreground program, or the command that it was opened with.
     pub(crate) fn shown_command(&self) -> &str {
         self.program.as_deref().unwrap_or(&self.command)
     }

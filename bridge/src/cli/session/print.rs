@@ -1,4 +1,4 @@
-//! What the commands of `farwire session` print alike.
+//! Output that the commands of `farwire session` share.
 
 use std::io::IsTerminal as _;
 
@@ -8,8 +8,8 @@ use farwire_protocol::streams::session::Command;
 use crate::cli::output::print_bytes;
 use crate::text::passage::Passage;
 
-/// Prints what a remote terminal said: byte for byte, or on a terminal of ours only what may go
-/// there.
+/// Prints the output of a remote terminal: byte for byte or, if standard output is a terminal, only
+/// what is safe.
 pub(super) struct TerminalPrinter {
     filter: Option<Passage>,
     passed: Vec<u8>,
@@ -31,8 +31,8 @@ impl TerminalPrinter {
         print_bytes(&self.passed)
     }
 
-    /// Prints the last bytes, and on a terminal what undoes colours, modes and a hidden cursor that
-    /// they left on.
+    /// Prints the last bytes and, on a terminal, what resets the colours, modes and hidden cursor
+    /// that they left behind.
     pub(super) fn finish(mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.print(bytes)?;
         match self.filter {

@@ -1,4 +1,4 @@
-//! `farwire session send`: types into a session and prints what comes of it.
+//! `farwire session send`: types into a session and prints the resulting output.
 
 use std::time::Duration;
 
@@ -22,23 +22,23 @@ const BUDGET: u32 = 4 << 20;
 /// The exit code when the time was up, or not all was typed in time, as that of `timeout`.
 const TIME_UP: u8 = 124;
 
-/// Type into it, and print what comes of it
+/// Type into a session, and print the resulting output
 ///
-/// The text is typed and Enter pressed after it, then the keys are. The answer comes when the
-/// command has ended, when the program waits for more, or when the time is up. The exit code is
-/// that of the command, where its shell tells, or of the session, if that ended; 124 when the time
-/// was up or not all of it could be typed; and 0 otherwise.
+/// Types the text and Enter, then presses the keys. Returns when the command has ended, when the
+/// program waits for more input, or when the time is up. The exit code is the command's, if its
+/// shell reports it, or the session's, if it ended; 124 if the time was up or not everything could
+/// be typed; and 0 otherwise.
 #[derive(Args, Debug)]
 pub(crate) struct Send {
     #[command(flatten)]
     which: Which,
-    /// What to type; several lines are pasted as one where the program knows how
+    /// The text to type; several lines are pasted as one if the program supports that
     #[arg(allow_hyphen_values = true)]
     text: Option<String>,
     /// Then press this key: enter, ctrl-c, up, f5, escape; may be given several times
     #[arg(long = "key", value_name = "KEY")]
     keys: Vec<String>,
-    /// Type the secret of this name, if the terminal waits for one and does not show it
+    /// Type the secret of this name if the terminal is waiting for one and does not echo it
     #[arg(long, value_name = "NAME", conflicts_with = "text")]
     secret: Option<String>,
     /// Do not press Enter after the text
@@ -50,7 +50,7 @@ pub(crate) struct Send {
     /// Wait until a line matches this regular expression
     #[arg(long, value_name = "RE")]
     until: Option<String>,
-    /// Type only if a command can be typed, and fail otherwise
+    /// Type only if the session is ready for a command, and fail otherwise
     #[arg(long)]
     at_prompt: bool,
     #[command(flatten)]
@@ -60,7 +60,10 @@ pub(crate) struct Send {
 impl Send {
     pub(crate) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
         let wait = Duration::try_from_secs_f64(self.wait).map_err(|_| {
-            Failure::new(Kind::InvalidArgument, "--wait is not a number of seconds from 0 up")
+            Failure::new(
+                Kind::InvalidArgument,
+                "--wait is not a number of seconds that is 0 or more",
+            )
         })?;
         let mut input = self.input()?;
         if let Some(name) = &self.secret {
@@ -87,7 +90,7 @@ impl Send {
             if let Some(omitted) = ended.omitted {
                 let omitted = human::size(omitted);
                 note!(
-                    "farwire: {omitted} bytes in the middle are left out; `farwire session commands {0} --output N` has them",
+                    "farwire: {omitted} bytes in the middle are left out; `farwire session commands {0} --output N` prints them",
                     session.id
                 );
             }
@@ -114,14 +117,14 @@ impl Send {
         }
         input.extend(self.keys.iter().cloned().map(Input::Key));
         if input.is_empty() && self.secret.is_none() {
-            return Err(Failure::new(Kind::InvalidArgument, "there is nothing to type")
+            return Err(Failure::new(Kind::InvalidArgument, "there is no text or key to type")
                 .with_hint("give a text, or --key enter; `farwire session screen` only looks"));
         }
         Ok(input)
     }
 }
 
-/// The exit code of the command that ended, or of the session, or what else came of it.
+/// The exit code of the ended command or session, or one for the other outcomes.
 fn code(ended: &Ended, until: bool) -> u8 {
     let exit = ended.command.as_ref().and_then(|command| command.exit);
     if untyped(ended).is_some() {
@@ -134,7 +137,7 @@ fn code(ended: &Ended, until: bool) -> u8 {
     }
 }
 
-/// Says on standard error what the output alone does not show.
+/// Prints on standard error what the output alone does not show.
 fn say(ended: &Ended, id: &str) {
     let doing = ended.status.doing;
     if let Some(untyped) = untyped(ended) {
@@ -145,7 +148,7 @@ fn say(ended: &Ended, id: &str) {
         (Some(Because::Time), _) => note!("farwire: the time was up; it is {}", doing.name()),
         (_, Doing::Exited) => note!("farwire: the session has ended"),
         (_, Doing::Prompt) => {}
-        (_, Doing::Password) => note!("farwire: it waits for something secret"),
+        (_, Doing::Password) => note!("farwire: it is waiting for a secret"),
         (_, Doing::Pager | Doing::Editor) => {
             note!("farwire: it is in a {}; `farwire session screen {id}` shows it", doing.name());
         }

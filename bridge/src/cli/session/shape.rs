@@ -1,5 +1,5 @@
-//! `farwire session resize`, `signal`, `label`, `limits` and `close`: what a session is, besides
-//! who types.
+//! `farwire session resize`, `signal`, `label`, `limits` and `close`: the properties of a session,
+//! except who types.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ pub(crate) struct Signal {
 pub(crate) struct Label {
     #[command(flatten)]
     which: Which,
-    /// Its tag, to find it by
+    /// A tag to find it by
     #[arg(long)]
     tag: Option<String>,
     /// Its group: the leases of a group move together
@@ -58,9 +58,9 @@ pub(crate) struct Label {
     pub(crate) json: Json,
 }
 
-/// Show or change its limits
+/// Show or change a session's limits
 ///
-/// Limits that are not given stay as they are. Without any, prints them.
+/// Limits that are not given stay as they are. Without any, prints the current ones.
 #[derive(Args, Debug)]
 pub(crate) struct SetLimits {
     #[command(flatten)]
@@ -71,10 +71,10 @@ pub(crate) struct SetLimits {
     /// Forget it this long after its end
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     keep: Option<Duration>,
-    /// At most this many bytes of output a second: 64k, 1M
+    /// At most this many bytes of output per second: 64k, 1M
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     output_rate: Option<u64>,
-    /// At most this many bytes of input a second
+    /// At most this many bytes of input per second
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     input_rate: Option<u64>,
     /// Keep this many bytes of its output
@@ -86,7 +86,7 @@ pub(crate) struct SetLimits {
 
 /// End its program
 ///
-/// With HUP and INT, then TERM, then KILL.
+/// Sends HUP and INT, then TERM, then KILL.
 #[derive(Args, Debug)]
 pub(crate) struct Close {
     #[command(flatten)]
@@ -99,12 +99,12 @@ fn size(text: &str) -> Result<Size, String> {
     let sides = text.split_once(['x', 'X']);
     let side = |text: &str| text.parse().ok().filter(|side| (1..=1000).contains(side));
     let size = sides.and_then(|(cols, rows)| Some(Size { cols: side(cols)?, rows: side(rows)? }));
-    size.ok_or_else(|| "a size is COLSxROWS, each from 1 to 1000".to_owned())
+    size.ok_or_else(|| "a size is COLSxROWS, with each from 1 to 1000".to_owned())
 }
 
 /// A number of bytes: `512`, `64k`, `10M`, `1G`, in steps of 1024.
 fn bytes(text: &str) -> Result<u64, String> {
-    let wrong = || "a number of bytes is 512, 64k, 10M or 1G".to_owned();
+    let wrong = || "a number of bytes looks like 512, 64k, 10M or 1G".to_owned();
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let shift = match text.get(digits.len()..) {
         Some("") => 0,

@@ -1,4 +1,4 @@
-//! `farwire session show` and `screen`: how a session is, and what it shows.
+//! `farwire session show` and `screen`: the state of a session, and its screen.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -27,21 +27,21 @@ pub(crate) struct Show {
     pub(crate) json: Json,
 }
 
-/// Print what its screen shows
+/// Print the contents of a session's screen
 ///
-/// As text, or with --colors as what draws it on a terminal.
+/// As text or, with --colors, as the escape sequences that draw it on a terminal.
 #[derive(Args, Debug)]
 pub(crate) struct Screen {
     #[command(flatten)]
     which: Which,
-    /// With its colours and attributes
+    /// Include colours and attributes
     #[arg(long, conflicts_with = "json")]
     colors: bool,
     #[command(flatten)]
     pub(crate) json: Json,
 }
 
-/// The row of a session whose terminal is known: its server is asked for the rest.
+/// The row of a session. Its server is asked for details.
 pub(super) async fn row(
     client: &Client,
     session: &Handle,
@@ -63,7 +63,7 @@ impl Show {
     }
 }
 
-/// Lines of a word and what it says.
+/// Lines of a key and its value.
 fn text(one: &SessionRow, status: &Status) -> String {
     let mut text = format!("{} {}/{}\n", one.id, neutral(&one.server), neutral(&one.name));
     let mut line = |word: &str, value: &str| {
@@ -78,7 +78,10 @@ fn text(one: &SessionRow, status: &Status) -> String {
     line("opened", &format!("{} by {} as {}: {}", one.age(), one.opened_by, one.user, one.command));
     line("size", &format!("{}x{}", one.cols, one.rows));
     line("idle", one.idle().strip_prefix("idle ").unwrap_or_default());
-    line("exit codes", if one.marked { "known" } else { "not known: its shell marks nothing" });
+    line(
+        "exit codes",
+        if one.marked { "known" } else { "not known: its shell does not mark its commands" },
+    );
     if one.read_only {
         line("typing", "nobody: it is read-only");
     } else if let Some(rights) = &status.typing {
@@ -105,7 +108,7 @@ fn typing(rights: &TypingRights) -> String {
     format!("{}; {may}", rights.rule.name())
 }
 
-/// Bounds in a line; empty if there are none.
+/// The limits in one line; empty if there are none.
 pub(super) fn limits(limits: Limits) -> String {
     let time = |millis| human::duration(Duration::from_millis(millis));
     let rate = |bytes| format!("{}B/s", human::size(bytes));

@@ -16,7 +16,7 @@ use crate::client::Client;
 use crate::render::typing::lease;
 use crate::sessions::control;
 
-/// Take the keyboard: nobody else types until you release it
+/// Take the keyboard: nobody else can type until you release it
 ///
 /// Input that agents have queued is dropped. `farwire attach --take` does the same for as long as
 /// you are attached.
@@ -24,7 +24,7 @@ use crate::sessions::control;
 pub(crate) struct Take {
     #[command(flatten)]
     which: Which,
-    /// How long, at most 1h: 30s, 5m, 1h
+    /// How long to hold it, at most 1h: 30s, 5m, 1h
     #[arg(long = "for", value_name = "DURATION", value_parser = duration, default_value = "10m")]
     for_: Duration,
     /// The reason, for those who are attached and for the history
@@ -44,8 +44,8 @@ pub(crate) struct Release {
 
 /// Give the keyboard to somebody else
 ///
-/// To a client by its name, as `farwire session show` prints it, or to the first that acts through
-/// a surface.
+/// To a client, by the name that `farwire session show` prints, or to the first client that acts
+/// through a surface.
 #[derive(Args, Debug)]
 #[group(id = "heir", required = true, multiple = true, args = ["to", "surface"])]
 pub(crate) struct Handoff {
@@ -66,13 +66,13 @@ pub(crate) struct Handoff {
 
 /// Show or change who may type while nobody holds the keyboard
 ///
-/// shared: everybody. user-only: people. user-priority: everybody, but no agent while somebody
-/// types or has a line unfinished. agent-only: agents.
+/// shared: everybody. user-only: people. user-priority: everybody, but no agent while somebody is
+/// typing or has an unfinished line. agent-only: agents.
 #[derive(Args, Debug)]
 pub(crate) struct SetPolicy {
     #[command(flatten)]
     which: Which,
-    /// Who may type from now on [default: only show it]
+    /// Who may type from now on [default: show the current policy]
     #[arg(value_parser = ["shared", "user-only", "user-priority", "agent-only"])]
     policy: Option<String>,
     #[command(flatten)]
@@ -140,7 +140,7 @@ fn say(id: &str, rights: Option<&TypingRights>, json: Json) -> Result<(), Failur
     }
     let text = match rights {
         Some(TypingRights { lease: Some(held), rule, .. }) => {
-            format!("{id}: the keyboard is with {} (policy {})", lease(held), rule.name())
+            format!("{id}: {} holds the keyboard (policy {})", lease(held), rule.name())
         }
         Some(rights) => format!("{id}: nobody holds the keyboard (policy {})", rights.rule.name()),
         None => format!("{id}: everybody may type"),

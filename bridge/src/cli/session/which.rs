@@ -1,4 +1,4 @@
-//! Which session a command is about.
+//! The session that a command is about.
 
 use clap::Args;
 use farwire_protocol::failure::Failure;

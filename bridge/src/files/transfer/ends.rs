@@ -75,8 +75,7 @@ impl Transfer<'_> {
                 let mut files = self.enter().await?;
                 patience.entered();
                 let answer = files.ask(Ask::Stat(path.clone()), None).await?;
-                let nothing =
-                    || Failure::new(Kind::ProtocolViolation, "an answer without an entry");
+                let nothing = || Failure::new(Kind::ProtocolViolation, "the answer has no entry");
                 answer.done.entry.ok_or_else(nothing)
             };
             match asked.await {

@@ -3,8 +3,8 @@
 //! Names from a server are hostile: each is one component of a path, and none is followed through a
 //! link.
 
-mod found;
 mod settled;
+mod walk;
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -16,9 +16,9 @@ use farwire_protocol::failure::{Failure, Kind};
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
-pub use self::found::LocalEntry;
-pub(in crate::files) use self::found::{Walked, digest, digest_of, file_hash, walk};
 pub(super) use self::settled::{Stamp, open, read_small};
+pub use self::walk::LocalEntry;
+pub(in crate::files) use self::walk::{Walked, digest, digest_of, file_hash, walk};
 use crate::text::neutral::neutral;
 
 /// What stands at the end of the name of a file that is not whole.

@@ -1,4 +1,4 @@
-//! Puts things into a JSON text and takes them out again; every other byte stays as it is.
+//! Inserts values into a JSON text and removes them again; every other byte stays unchanged.
 //!
 //! New text follows its surroundings: the indentation and line ends of its neighbours, or
 //! everything on one line where the neighbours stand on one line. What [`put`] or [`push`] added
@@ -17,7 +17,7 @@ pub(crate) enum EditError {
     /// It is not JSON at all.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// On the way to what was asked for stands something that has no members.
+    /// On the path to the requested value there is something that has no members.
     #[error("`{name}` is not an object")]
     NotAnObject {
         /// Where it stands.
@@ -25,7 +25,7 @@ pub(crate) enum EditError {
         /// What it is called.
         name: String,
     },
-    /// Where a list was expected stands something else.
+    /// There is something else where a list was expected.
     #[error("`{name}` is not an array")]
     NotAnArray {
         /// Where it stands.
@@ -100,7 +100,7 @@ impl Json {
     }
 }
 
-/// What stands at `path`, as it is written there.
+/// The text of the value at `path`.
 pub(crate) fn find<'t>(text: &'t str, path: &[&str]) -> Result<Option<&'t str>, EditError> {
     match walk(text, path)? {
         (span, []) => Ok(text.get(span)),
@@ -108,7 +108,7 @@ pub(crate) fn find<'t>(text: &'t str, path: &[&str]) -> Result<Option<&'t str>, 
     }
 }
 
-/// Makes `path` hold `json`, in place of what it holds or behind its last neighbour.
+/// Sets `path` to `json`, replacing its value or adding it after its last neighbour.
 pub(crate) fn put(text: &str, path: &[&str], json: Json) -> Result<String, EditError> {
     let (span, missing) = walk(text, path)?;
     let [key, deeper @ ..] = missing else {
@@ -123,7 +123,7 @@ pub(crate) fn put(text: &str, path: &[&str], json: Json) -> Result<String, EditE
     }))
 }
 
-/// Takes what `path` names out, if it is there.
+/// Removes what `path` names, if it exists.
 pub(crate) fn remove(text: &str, path: &[&str]) -> Result<Option<String>, EditError> {
     let Some((name, parents)) = path.split_last() else { return Ok(None) };
     let (span, missing) = walk(text, parents)?;
@@ -148,7 +148,7 @@ pub(crate) fn push(text: &str, path: &[&str], string: &str) -> Result<Option<Str
     Ok(Some(insert(text, &array, |writer, indent| json.write(writer, indent))))
 }
 
-/// Takes `string` out of the array at `path`, if it is there.
+/// Removes `string` from the array at `path`, if it is there.
 pub(crate) fn without(
     text: &str,
     path: &[&str],
@@ -167,7 +167,7 @@ pub(crate) fn same(a: &str, b: &str) -> bool {
     squeezed(a).eq(squeezed(b))
 }
 
-/// How far into the text `path` leads: what stands there, and the part of `path` that is missing.
+/// How far `path` leads into the text: the value there, and the missing part of `path`.
 fn walk<'p, 'n>(
     text: &str,
     path: &'p [&'n str],

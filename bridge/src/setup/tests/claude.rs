@@ -121,7 +121,7 @@ fn conflict() {
         expect![[r#"
             claude: conflict in /home/.claude.json
             error[configuration]: `farwire` in `/home/.claude.json` is not ours: it is a server at a URL
-            hint: `--name` gives ours another name, `--force` replaces that one
+            hint: use `--name` to choose another name, or `--force` to replace the entry
         "#]],
     );
     assert_eq!(world.setup("claude --remove").status, SetupStatus::Conflict);

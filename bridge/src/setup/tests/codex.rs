@@ -131,12 +131,12 @@ fn conflict() {
     world.check("codex", expect![[r#"
         codex: conflict in /home/.codex/config.toml
         error[configuration]: `farwire` in `/home/.codex/config.toml` is not ours: it runs `/usr/bin/other`
-        hint: `--name` gives ours another name, `--force` replaces that one
+        hint: use `--name` to choose another name, or `--force` to replace the entry
     "#]]);
     world.check("codex --remove", expect![[r#"
         codex: conflict in /home/.codex/config.toml
         error[configuration]: `farwire` in `/home/.codex/config.toml` is not ours: it runs `/usr/bin/other`
-        hint: `--name` gives ours another name, `--force` replaces that one
+        hint: use `--name` to choose another name, or `--force` to replace the entry
     "#]]);
     assert_eq!(world.snapshot(), files);
     world.check(

@@ -152,7 +152,7 @@ fn a_server_that_refuses() {
     check_problem(
         r#"echo '{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2099-01-01"}}'; read line"#,
         expect![[r#"
-            incompatible_version: it answers `initialize` with revision `2099-01-01` where the client knows `2025-06-18`
+            incompatible_version: it answers `initialize` with revision `2099-01-01`, but the client supports `2025-06-18`
         "#]],
     );
 }
@@ -174,7 +174,7 @@ fn a_list_without_end_and_a_line_without_end_are_bounded() {
     check_problem(
         &format!("{NOT_MODERN}\n{endless}"),
         expect![[r#"
-            protocol_violation: its list of tools does not end
+            protocol_violation: its list of tools has no end
         "#]],
     );
     check_problem(
@@ -266,7 +266,7 @@ fn an_entry_that_is_switched_off_is_not_started() {
         "[mcp_servers.farwire]\ncommand = \"/gone/farwire\"\nenabled = false\n",
     );
     let problem = verified(&world, "codex").problem.unwrap();
-    assert_eq!(problem.message, "the entry is switched off: `enabled = false`");
+    assert_eq!(problem.message, "the entry is disabled: `enabled = false`");
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! A server process for a moment: its lines, its last words, its end.
+//! A short-lived server process: its lines, its last error output, its end.
 //!
 //! Three threads wait, one each for standard output, standard error and the end of the process, and
-//! all tell the one that asks, through one channel of [`QUEUE`] places. A full channel makes them
-//! wait, and so the process. They end when the process does, which [`Process::end`] sees to.
+//! report to the caller through one channel of [`QUEUE`] places. A full channel makes them wait,
+//! and so the process. They end when the process does, which [`Process::end`] ensures.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
@@ -19,12 +19,12 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use super::{Launch, Problem, printable};
 use crate::text::signal;
 
-/// What [`Process::hear`] can answer.
+/// What [`Process::hear`] can return.
 #[derive(Debug)]
 pub(crate) enum Said {
     /// A line that is not blank.
     Line(Vec<u8>),
-    /// A line that is longer than any answer to us.
+    /// A line that is longer than any valid answer.
     TooLong,
     /// Nothing until the deadline.
     Nothing,
@@ -58,7 +58,7 @@ enum ProcessEvent {
 }
 
 impl Process {
-    /// Starts it in a process group of its own.
+    /// Starts it in its own process group.
     pub(crate) fn start(launch: &Launch) -> Result<Self, Problem> {
         let mut command = Command::new(&launch.command);
         command.args(&launch.args).env_clear().envs(&launch.env).current_dir(&launch.cwd);
@@ -84,7 +84,7 @@ impl Process {
             reaped: false,
         };
         // The threads are not joined: a grandchild that has left the group can hold a pipe open for
-        // longer than anybody wants to wait. Whoever still waits then ends with our process.
+        // longer than anybody wants to wait. A thread that still waits then ends with our process.
         let senders = (sender.clone(), sender.clone(), sender);
         let threads = [
             thread::Builder::new()
@@ -101,18 +101,18 @@ impl Process {
         Ok(process)
     }
 
-    /// Writes to its standard input. What we say is less than a pipe holds, so this never waits.
+    /// Writes to its standard input. Our messages fit into a pipe, so this never waits.
     pub(crate) fn say(&mut self, line: &str) {
         if let Some(stdin) = &mut self.stdin {
-            // Where nobody reads any more, nobody answers, and that is what will be told.
+            // If it has stopped reading, it will not answer, and that is what is reported.
             let _ = stdin.write_all(line.as_bytes()).and_then(|()| stdin.flush());
         }
     }
 
-    /// What it says next, until `deadline`.
+    /// Its next line or event, until `deadline`.
     pub(crate) fn hear(&mut self, deadline: Instant) -> Said {
         while self.stdout_open {
-            // Somebody whom it has left behind may hold its output open for ever.
+            // A child process that it has left behind may hold its output open forever.
             let until =
                 self.exit.as_ref().map_or(deadline, |(ended, _)| deadline.min(*ended + GRACE));
             match self.event(until) {
@@ -127,7 +127,7 @@ impl Process {
         Said::End(self.exit.as_ref().map(|(_, how)| how.clone()))
     }
 
-    /// Ends it, politely first, and answers the last that it wrote to standard error.
+    /// Ends it, gracefully at first, and returns the last that it wrote to standard error.
     pub(crate) fn end(mut self) -> Option<String> {
         self.stdin = None;
         self.await_end(Instant::now() + GRACE);
@@ -138,7 +138,7 @@ impl Process {
         Some(text.trim().to_owned()).filter(|text| !text.is_empty())
     }
 
-    /// Hears what there is until the process has ended and said its last words.
+    /// Receives events until the process has ended and its last error output has arrived.
     fn await_end(&mut self, until: Instant) {
         while (self.exit.is_none() || self.stderr_open) && self.event(until).is_some() {}
     }
@@ -168,8 +168,8 @@ impl Process {
             return;
         }
         self.reaped = true;
-        // The process has not been waited for yet, so its number is still its own. An error says
-        // that nobody is left in the group.
+        // The process has not been waited for yet, so its pid is still its own. An error means that
+        // nobody is left in the group.
         let _ = kill_process_group(self.group, Signal::KILL);
         let _ = self.child.wait();
     }
@@ -228,8 +228,8 @@ fn read_tail(mut stderr: impl Read, sender: &SyncSender<ProcessEvent>) {
     let _ = sender.send(ProcessEvent::StderrEnd);
 }
 
-/// Waits for the end without taking the process off the kernel's list: its number must stay taken
-/// until the group has been killed.
+/// Waits for the end without reaping the process: its pid must stay taken until the group has been
+/// killed.
 fn await_exit(pid: Pid, sender: &SyncSender<ProcessEvent>) {
     let status = loop {
         match waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
@@ -249,14 +249,14 @@ fn await_exit(pid: Pid, sender: &SyncSender<ProcessEvent>) {
     let _ = sender.send(ProcessEvent::Exited(how));
 }
 
-/// Events that may wait; a process that talks faster than we listen waits too.
+/// How many events may wait; a process that writes faster than we read waits, too.
 const QUEUE: usize = 64;
 
-/// The list of all our tools is a hundredth of it.
+/// The longest line: the list of all our tools has a hundredth of this.
 const LINE_LIMIT: u64 = 4 << 20;
 
-/// The end of what went to standard error; the reason of a failed start stands there.
+/// The end of standard error, which holds the reason for a failed start.
 const STDERR_LIMIT: usize = 4096;
 
-/// How long an ending process may take, or one that was told to end.
+/// How long a process may take to end.
 const GRACE: Duration = Duration::from_secs(1);

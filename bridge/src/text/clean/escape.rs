@@ -1,4 +1,4 @@
-//! Finds terminal sequences in decoded input, and knows the few that move within a line.
+//! Finds escape sequences in decoded input, and interprets the few that move within a line.
 //!
 //! ```text
 //! ESC x            ESC ( x          one character, with intermediates before it
@@ -7,42 +7,43 @@
 //! ```
 //!
 //! A sequence ends at the latest with its line, and after [`CSI`] or [`STRING`] characters; CAN,
-//! SUB and a character that cannot belong to it end it, too. Nothing here keeps what it skips, so
-//! memory does not depend on the input. How much text was skipped without the end that a terminal
-//! would wait for is told to the caller: it may have been meant to disappear.
+//! SUB and a character that cannot belong to it end it, too. Skipped text is not kept, so memory
+//! does not depend on the input. How much text was skipped without the end that a terminal would
+//! wait for is reported to the caller: it may have been meant to disappear.
 
 use super::utf8::Unit;
 
-/// A CSI sequence of programs that mean it has some tens of characters.
+/// The longest CSI sequence; real ones have some tens of characters.
 pub(super) const CSI: u64 = 128;
 
-/// Titles, links and clipboards are shorter; what is longer is a picture, or hides output.
+/// The longest string. Titles, links and clipboard contents are shorter; what is longer is a
+/// picture, or hides output.
 pub(super) const STRING: u64 = 4096;
 
-/// What a unit is.
+/// The role of a unit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum UnitKind {
-    /// Not part of a sequence.
+    /// It is not part of a sequence.
     Text,
-    /// Part of one.
+    /// It is part of a sequence.
     Inside,
-    /// The end of one.
+    /// It ends a sequence.
     Ended(Move),
-    /// A sequence ended before this unit without its proper end, after so many characters of a
-    /// string. Ask again about the unit.
+    /// A sequence ended before this unit without its proper end, after this many characters of a
+    /// string. Pass the unit again.
     GivenUp(u64),
 }
 
-/// What a sequence does within its line. Colours and all else are [`Move::None`].
+/// What a sequence does within its line; [`Move::None`] for colours and everything else.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Move {
     /// Nothing that matters here.
     None,
     /// To a column, from 0.
     Column(usize),
-    /// So many columns back.
+    /// This many columns back.
     Back(usize),
-    /// Somewhere else, where the next word begins.
+    /// Elsewhere, where the next word begins.
     Away,
     /// Erases from the cursor to the end.
     EraseRight,
@@ -50,7 +51,7 @@ pub(super) enum Move {
     EraseAll,
 }
 
-/// Between two units.
+/// The state between two units.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Escapes {
     state: EscapeState,
@@ -85,7 +86,8 @@ impl Escapes {
         self.state == EscapeState::Ground
     }
 
-    /// What the unit is. `eight_bit`: whether a single byte that is not UTF-8 may begin a sequence.
+    /// Returns the role of the unit. `eight_bit`: whether a single byte that is not UTF-8 may begin
+    /// a sequence.
     pub(super) fn step(&mut self, unit: Unit, eight_bit: bool) -> UnitKind {
         let state = self.state;
         if state != EscapeState::Ground && self.is_over(unit) {
@@ -110,7 +112,7 @@ impl Escapes {
         }
     }
 
-    /// The input is over: how much of a string was skipped without its end.
+    /// Ends the input; returns how much of a string was skipped without its end.
     pub(super) fn flush(&mut self) -> u64 {
         match self.give_up(EscapeState::Ground) {
             UnitKind::GivenUp(skipped) => skipped,
@@ -118,7 +120,7 @@ impl Escapes {
         }
     }
 
-    /// Whether the sequence cannot go on with this unit, whatever it is.
+    /// Whether this unit ends the sequence, whatever kind of sequence it is.
     fn is_over(&self, unit: Unit) -> bool {
         let most = match self.state {
             EscapeState::String | EscapeState::StringEscape => STRING,
@@ -174,7 +176,7 @@ impl Escapes {
                 self.end(effect)
             }
             '\u{1b}' => self.go(EscapeState::Escape),
-            // A terminal obeys controls within a sequence and goes on.
+            // A terminal obeys controls within a sequence and continues the sequence.
             '\0'..='\u{1f}' | '\u{7f}' => UnitKind::Inside,
             _ => self.give_up(EscapeState::Ground),
         }

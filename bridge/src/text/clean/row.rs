@@ -1,14 +1,14 @@
 //! The line that is being written: as a terminal would show it, without colours.
 //!
-//! A row knows one cursor. After a carriage return the next character begins the line anew, so that
-//! of a progress bar only the last state remains; backspaces and the few moves that programs make
+//! A row has one cursor. After a carriage return, the next character restarts the line, so that
+//! only the last state of a progress bar remains; backspaces and the few moves that programs make
 //! within a line overwrite as in a terminal, so that overstruck headings and spinners come out as
-//! they were meant. At most `width` characters are kept; what is beyond is counted.
+//! they were meant. At most `width` characters are kept; the rest is counted.
 
 use super::utf8::Unit;
 use crate::text::chars::{self, REPLACEMENT};
 
-/// So many controls or invalid bytes in a row are shown, the others of the row are counted.
+/// This many controls or invalid bytes in a row are shown; the rest are only counted.
 const RUN: u64 = 3;
 
 /// One line.
@@ -20,17 +20,17 @@ pub(super) struct Row {
     column: usize,
     /// How many characters the line has, kept or not.
     end: usize,
-    /// The same without blanks at its end.
+    /// The same, without trailing blanks.
     ink: usize,
-    /// A carriage return was the last thing of importance.
+    /// The last significant unit was a carriage return.
     redraw: bool,
-    /// A backspace was.
+    /// The last significant unit was a backspace.
     struck: bool,
-    /// The last character, for what can only follow some.
+    /// The last character, for units that can follow only some characters.
     last: Option<char>,
-    /// Controls and invalid bytes since the last character that was neither.
+    /// The number of controls and invalid bytes since the last other character.
     run: u64,
-    /// The same of the whole line, redrawn or not, and all characters.
+    /// The same for the whole line, redrawn or not; and the number of all characters.
     junk: u64,
     all: u64,
     invalid: u64,
@@ -54,19 +54,19 @@ impl Row {
         }
     }
 
-    /// Forgets the line.
+    /// Clears the line.
     pub(super) fn clear(&mut self) {
         self.chars.clear();
         let chars = std::mem::take(&mut self.chars);
         *self = Self { chars, ..Self::new(self.width) };
     }
 
-    /// Whether invalid bytes have been seen: then other single bytes mean nothing either.
+    /// Whether there were invalid bytes: then other single bytes have no meaning either.
     pub(super) fn has_invalid(&self) -> bool {
         self.invalid > 0
     }
 
-    /// Whether the line is no text: much of it is controls and invalid bytes.
+    /// Whether the line is binary: much of it is controls and invalid bytes.
     pub(super) fn is_binary(&self) -> bool {
         self.junk >= 8 && self.junk.saturating_mul(10) >= self.all.saturating_mul(3)
     }
@@ -124,14 +124,14 @@ impl Row {
         self.last
     }
 
-    /// A carriage return: the next character begins the line anew.
+    /// A carriage return: the next character restarts the line.
     pub(super) fn home(&mut self) {
         self.end_run();
         self.column = 0;
         self.redraw = true;
     }
 
-    /// To a column, which is the beginning or within what has been written.
+    /// To a column: the first, or one within what has been written.
     pub(super) fn to(&mut self, column: usize) {
         if column == 0 {
             return self.home();
@@ -141,7 +141,7 @@ impl Row {
         self.column = column.min(self.end);
     }
 
-    /// So many columns back.
+    /// This many columns back.
     pub(super) fn back(&mut self, count: usize) {
         self.end_run();
         self.column = self.column.saturating_sub(count);
@@ -171,7 +171,7 @@ impl Row {
         (text, beyond)
     }
 
-    /// Before text: ends what must be ended.
+    /// Before text: finishes what is pending.
     fn begin(&mut self) {
         self.end_run();
         self.redrawn();
@@ -190,7 +190,7 @@ impl Row {
         self.ink = self.ink.min(column);
     }
 
-    /// Says how many more there were.
+    /// Shows how many more there were.
     fn end_run(&mut self) {
         let more = std::mem::take(&mut self.run).saturating_sub(RUN);
         if more > 0 {

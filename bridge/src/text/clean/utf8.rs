@@ -1,23 +1,23 @@
 //! Decodes UTF-8 byte by byte, so that input may be cut anywhere.
 //!
-//! What is invalid is given as [`Unit::Byte`], once for the longest beginning of a character that
-//! went wrong, as `String::from_utf8_lossy` does it.
+//! Invalid input becomes one [`Unit::Byte`] for each longest valid prefix of a character, as in
+//! `String::from_utf8_lossy`.
 
 /// A piece of decoded input.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Unit {
     /// A character.
     Char(char),
-    /// Bytes that are no character: the first of them.
+    /// The first of some invalid bytes.
     Byte(u8),
 }
 
-/// Between two bytes.
+/// The state between two bytes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Decoder {
     /// The first byte of the character that has begun.
     first: u8,
-    /// How many of its bytes are missing; 0 between characters.
+    /// How many of its bytes are still to come; 0 between characters.
     missing: u8,
     /// Its bits so far.
     bits: u32,
@@ -31,7 +31,7 @@ impl Decoder {
         self.missing == 0
     }
 
-    /// Takes a byte. It may end invalid bytes and be a unit besides: then there are two.
+    /// Takes a byte. It may end invalid bytes and also be a unit itself: then there are two.
     pub(super) fn push(&mut self, byte: u8) -> (Option<Unit>, Option<Unit>) {
         if self.missing == 0 {
             return (None, self.begin(byte));
@@ -50,15 +50,15 @@ impl Decoder {
         (None, Some(unit))
     }
 
-    /// What has begun and does not go on.
+    /// Ends a character that has begun and does not continue.
     pub(super) fn flush(&mut self) -> Option<Unit> {
         let begun = self.missing > 0;
         self.missing = 0;
         begun.then_some(Unit::Byte(self.first))
     }
 
-    /// The second byte is bounded so that overlong forms, surrogates and what is beyond U+10FFFF
-    /// are refused where they begin.
+    /// The second byte is bounded so that overlong forms, surrogates and code points beyond
+    /// U+10FFFF are refused at their second byte.
     fn begin(&mut self, byte: u8) -> Option<Unit> {
         let (missing, bits, next) = match byte {
             0..=0x7f => return Some(Unit::Char(char::from(byte))),

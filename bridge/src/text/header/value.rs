@@ -2,14 +2,14 @@
 //!
 //! JSON's escapes keep a value exact: a path with brackets can be copied into the next call.
 //! Brackets, everything that is not shown as itself, and the quote and the backslash are escaped,
-//! so that nothing in a value has a meaning for the line it stands in.
+//! so that nothing in a value has a meaning in the line that contains it.
 
 use std::fmt;
 
 use crate::text::chars;
 
-/// A value is cut after so many characters of output, and ends with `…` then: a header stays short,
-/// so that it fits beside the payload under the ceilings of clients.
+/// A value is cut after this many characters of output, and ends with `…` then: a header stays
+/// short, so that it fits, with the payload, into the limits of clients.
 const LIMIT: usize = 96;
 
 /// Shows a value that may be remote.
@@ -34,7 +34,7 @@ impl<'a> Value<'a> {
 
 impl fmt::Display for Value<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A comma parts nothing here.
+        // A comma separates nothing here.
         show(f, self.0, |char| is_plain(char) || char == ',')
     }
 }

@@ -1,17 +1,17 @@
-//! Lines that match, each with its number: `499: text`, and lines around them: `500- text`.
+//! Matching lines with their numbers: `499: text`, and lines around them: `500- text`.
 //!
-//! The first of them always fits, cut if need be: who goes on from the first that did not fit gets
-//! further with each call.
+//! The first of them always fits, cut if necessary, so that continuing from the first that did not
+//! fit makes progress with each call.
 
 use regex::bytes::Regex;
 
 use super::{Budget, Piece};
 use crate::text::clean::{CleanLine, Cleaner, Removed, WIDTH};
 
-/// What a match costs besides its text, at most: its number, marks, LF.
+/// The most that a match costs besides its text: its number, marks, LF.
 const MARKS: usize = 60;
 
-/// What is shown of the lines that match.
+/// The matching lines that are shown.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Matches {
     /// The text, each line ended by LF.
@@ -30,8 +30,8 @@ impl Matches {
         Self::of(pieces, None, budget)
     }
 
-    /// The same with lines around them, which do not match. Lines that are not neighbours are
-    /// apart.
+    /// The same with lines around them, which do not match. A mark separates lines that are not
+    /// adjacent.
     pub fn around(pieces: &[Piece], pattern: &Regex, budget: Budget) -> Self {
         Self::of(pieces, Some(pattern), budget)
     }
@@ -41,7 +41,7 @@ impl Matches {
         let mut left = budget.0;
         let mut last: Option<&Piece> = None;
         for piece in pieces {
-            // Of a line that goes on only its beginning is here.
+            // Only the beginning of a line that continues is here.
             let matches = |pattern: &Regex| piece.ends_within || pattern.is_match(&piece.bytes);
             let matched = around.is_none_or(matches);
             let (mut row, removed) = row(piece, if matched { ": " } else { "- " }, budget);
@@ -66,7 +66,7 @@ impl Matches {
 fn row(piece: &Piece, mark: &str, budget: Budget) -> (String, Removed) {
     let mut cleaner = Cleaner::new(piece.first_line).width(WIDTH.min(budget.0 - MARKS));
     let mut line = CleanLine::default();
-    // A match is one line, whatever its sender says.
+    // A match is one line, whatever its sender claims.
     let bytes = piece.bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
     cleaner.feed(bytes, &mut |one| line = one);
     let removed = cleaner.finish(&mut |one| line = one);

@@ -3,13 +3,13 @@
 use super::Keep;
 use super::rows::{Row, Rows};
 
-/// The part of the budget, of 100, that the front may have where both ends do not fit.
+/// The percentage of the budget that the front may have if both ends do not fit.
 const FRONT: usize = 30;
 
-/// A line is not cut to less than this.
+/// The least to which a line is cut.
 const LEAST: usize = 60;
 
-/// The rows that are shown. What is between the two, if anything, is left out.
+/// The rows that are shown. What is between the two, if anything, is omitted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Picked {
     pub(super) front: Vec<Row>,
@@ -17,7 +17,7 @@ pub(super) struct Picked {
 }
 
 impl Picked {
-    /// Chooses within the budget. Where both ends do not fit, `reserve` characters are left for the
+    /// Chooses within the budget. If both ends do not fit, `reserve` characters are left for the
     /// line between them.
     pub(super) fn new(all: &Rows, keep: Keep, budget: usize, reserve: usize) -> Self {
         let rows = all.rows.as_slice();
@@ -40,7 +40,7 @@ impl Picked {
 fn both(head: &[Row], tail: &[Row], budget: usize) -> Picked {
     let for_front = cost(head).min(budget * FRONT / 100);
     let back = back(tail, budget - for_front);
-    // What the back leaves over is for the front, up to where the back begins.
+    // What the back leaves of the budget goes to the front, up to where the back begins.
     let left = budget.saturating_sub(cost(&back));
     let before = back.first().map_or(u64::MAX, |row| row.begin.offset);
     let free = head.partition_point(|row| row.begin.offset < before);

@@ -1,20 +1,20 @@
-//! The lines of one or two pieces, as they would be shown, with their places in the log.
+//! The lines of one or two pieces, as they would be shown, with their positions in the log.
 //!
-//! Of a piece that has far more lines than are asked for, only those at its ends are kept.
+//! If a piece has far more lines than needed, only those at its ends are kept.
 
 use std::collections::VecDeque;
 
 use super::{Keep, LogPosition, Piece};
 use crate::text::clean::{CleanLine, Cleaner, Removed, WIDTH};
 
-/// What a line costs besides its text, at most: LF, marks at its beginning and at its end.
+/// The most that a line costs besides its text: LF, and marks at its beginning and its end.
 const MARKS: usize = 40;
 
 /// The lines at hand.
 #[derive(Clone, Debug)]
 pub(super) struct Rows {
     pub(super) rows: Vec<Row>,
-    /// The first row of the tail, where something is missing before it.
+    /// The first row of the tail, if something is missing before it.
     pub(super) gap: Option<usize>,
     /// Where the first piece begins.
     pub(super) begin: LogPosition,
@@ -23,7 +23,7 @@ pub(super) struct Rows {
     pub(super) removed: Removed,
 }
 
-/// One of them.
+/// One server.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     pub(super) first: u64,
@@ -59,7 +59,7 @@ impl Rows {
         let last = joined.unwrap_or(head);
         let mut all = Self::clean(head, more, &lengths);
         all.begin = LogPosition { line: head.first_line, offset: head.offset };
-        // A line that is not whole comes whole with the next call.
+        // A partial line comes whole with the next call.
         if last.ends_within && (apart.is_some() || keep == Keep::Start) {
             all.go_on();
         }
@@ -83,8 +83,8 @@ impl Rows {
         Self { rows: Vec::new(), gap: None, begin: place, end: place, removed }
     }
 
-    /// The lines of a piece and of what follows. Where the ends of lines matter, a line that has no
-    /// beginning and no other line after it is cut at its front.
+    /// The lines of a piece and of what follows. If the ends of lines matter, a line without its
+    /// beginning that is the last line is cut at its front.
     fn clean(piece: &Piece, more: &[u8], lengths: &Lengths) -> Self {
         let &Lengths { width, ends, .. } = lengths;
         let single = ends && piece.starts_within && more.is_empty() && lines(&[&piece.bytes]) <= 1;
@@ -107,8 +107,8 @@ impl Rows {
         Self { rows, gap: None, begin, end, removed }
     }
 
-    /// The last line goes on where nothing of it is at hand: it is left out if there are others,
-    /// and marked if not.
+    /// The last line continues beyond what is at hand: it is left out if there are others, and
+    /// marked if not.
     fn go_on(&mut self) {
         if self.rows.len() > 1 {
             self.rows.pop();
@@ -167,8 +167,8 @@ impl Row {
     }
 }
 
-/// The rows at both ends of many: as many as fit into the budget, and at each end one more, at
-/// which whoever picks must stop.
+/// The rows at both ends of many: as many as fit into the budget, and one more at each end, where
+/// picking must stop.
 struct Both {
     budget: usize,
     front: Vec<Row>,
@@ -207,8 +207,8 @@ impl Both {
 
 /// How long lines may be, and all of them together.
 ///
-/// [`WIDTH`] keeps one line from crowding out the others. Where there are so few that each could be
-/// longer, it may be: a single line of JSON comes whole if it fits.
+/// [`WIDTH`] keeps one line from crowding out the others. If there are so few lines that each could
+/// be longer, it may be: a single line of JSON comes whole if it fits.
 #[derive(Clone, Copy)]
 struct Lengths {
     /// Of each line of the head.
@@ -226,7 +226,7 @@ impl Lengths {
         let tail_lines = tail.map_or(0, |tail| lines(&[&tail.bytes]));
         let share = (budget / (head_lines + tail_lines).max(1)).saturating_sub(MARKS);
         let each = share.max(WIDTH);
-        // Pieces of one long line, or of two: each has its part of the budget.
+        // Pieces of one or two long lines: each has its share of the budget.
         let part = |tenths: usize| (budget * tenths / 10).saturating_sub(MARKS).max(1);
         let width = if tail.is_some() && head_lines == 1 { part(3).min(each) } else { each };
         let tail = if tail_lines == 1 { part(7) } else { each };
@@ -242,7 +242,7 @@ fn lines(parts: &[&[u8]]) -> usize {
     ended + usize::from(open)
 }
 
-/// What a piece has after an offset of the log.
+/// The part of a piece after an offset in the log.
 fn after(piece: &Piece, offset: u64) -> &[u8] {
     let skip = usize::try_from(offset - piece.offset).unwrap_or(usize::MAX);
     piece.bytes.get(skip..).unwrap_or_default()

@@ -14,12 +14,12 @@ pub(in crate::tools) fn person(actor: &Actor) -> String {
     }
 }
 
-/// The holder of the lease by name.
+/// The name of the lease's holder.
 pub(in crate::tools) fn holder(status: &Status) -> Option<String> {
     Some(person(&status.typing.as_ref()?.lease.as_ref()?.holder))
 }
 
-/// The holder of the lease, and how long it still lasts.
+/// The name of the lease's holder, and how long the lease still lasts.
 pub(in crate::tools) fn lease(status: &Status) -> Option<String> {
     let lease = status.typing.as_ref()?.lease.as_ref()?;
     let who = person(&lease.holder);

@@ -1,5 +1,5 @@
-//! Runs in answers: the header, the part of the output that is shown, and what is said when the
-//! server does not answer.
+//! Runs in answers: the header, the part of the output that is shown, and the answer when the
+//! server has not answered.
 
 use std::fmt;
 use std::time::Duration;
@@ -59,7 +59,7 @@ impl LogExcerpt<'_> {
         match shown.next {
             _ if self.answer.ended.state.is_open() => Some(call),
             Some(line) => Some(call.with("view", "range").with("offset", line)),
-            // Bytes of a long line that did not fit are no lines of their own.
+            // Bytes of a long line that did not fit do not count as lines.
             None if self.answer.pieces.iter().any(|piece| piece.ends_within) => {
                 Some(call.with("view", "grep").with("pattern", "…"))
             }
@@ -89,11 +89,11 @@ pub(in crate::tools) fn header(id: ShortId, state: &State) -> Header {
     header
 }
 
-/// The answer about a run of which the server has said nothing in time.
+/// The answer about a run when the server has not answered in time.
 ///
 /// # Errors
 ///
-/// The failure, where that is what the server said.
+/// The failure, if the server answered with one.
 pub(in crate::tools) fn no_answer(
     id: ShortId,
     no: NoAnswer,
@@ -106,14 +106,14 @@ pub(in crate::tools) fn no_answer(
         }
         NoAnswer::Failed(failure) => Err(failure),
         NoAnswer::Queued => Ok(format!(
-            "{}\nThe server is busy, and the command waits there for its turn.\n",
+            "{}\nThe server is busy, and the command is waiting for its turn.\n",
             header(Fate::Queued).next(&output(id))
         )),
         NoAnswer::Unknown(why) => {
             let why = neutral_within(&why.message, 300);
             Ok(format!(
-                "{}\noutcome_unknown: no answer of the server has come ({why}). Whether the command has started or \
-                 ended is not known; it is not run a second time.\n",
+                "{}\noutcome_unknown: the server has not answered ({why}). It is not known whether \
+                 the command has started or ended; it is not run a second time.\n",
                 header(Fate::Unreachable).next(&output(id))
             ))
         }

@@ -1,4 +1,4 @@
-//! Sessions in answers: the header, what came of something that was typed, and the screen.
+//! Sessions in answers: the header, the result of what was typed, and the screen.
 
 use std::time::Duration;
 

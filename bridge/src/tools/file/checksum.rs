@@ -1,4 +1,4 @@
-//! `file_checksum`: what files hold, in 32 bytes each.
+//! `file_checksum`: the SHA-256 of files.
 
 use data_encoding::HEXLOWER;
 use farwire_protocol::failure::Failure;

@@ -21,10 +21,10 @@ use crate::tools::tool::{Effect, Tool};
 use crate::verbs::files::copy::Copy;
 use crate::verbs::files::transfer::{Fetch, Send};
 
-/// At most this many of what was left out are named.
+/// At most this many skipped entries are named.
 const NAMED: usize = 20;
 
-/// How often progress is told.
+/// How often progress is reported.
 const TOLD: Duration = Duration::from_secs(1);
 
 /// The arguments of `file_copy`.
@@ -35,9 +35,9 @@ pub struct FileCopy {
     pub from: String,
     /// SERVER:PATH, or an absolute path here.
     pub to: String,
-    /// Directories with all in them.
+    /// Directories with their contents.
     pub recursive: Option<bool>,
-    /// Replace what is there.
+    /// Replace what exists.
     pub overwrite: Option<bool>,
 }
 
@@ -66,7 +66,7 @@ impl Tool for FileCopy {
     }
 }
 
-/// What is to be said of single files: what was left out, and what grew.
+/// Notes about single files: what was left out, and what grew.
 pub(super) fn notes(meter: &Meter) -> String {
     let left_out = meter.left_out();
     let names = left_out.iter().take(NAMED).map(|path| format!("left out: {}\n", quote(path)));
@@ -77,7 +77,7 @@ pub(super) fn notes(meter: &Meter) -> String {
     names.chain(more).chain(remarks).collect()
 }
 
-/// Waits for what moves files, tells how far it is, and gives it up if that is wanted.
+/// Waits for a transfer, reports its progress, and stops when the caller cancels.
 pub(super) async fn watch_progress<T>(
     caller: &Caller,
     meter: &Meter,
@@ -89,13 +89,13 @@ pub(super) async fn watch_progress<T>(
             moved = &mut moved => return moved,
             () = caller.cancelled.cancelled() => {
                 return Err(Failure::new(Kind::Cancelled, "it was cancelled")
-                    .with_hint("the same call goes on where it stopped"));
+                    .with_hint("the same call resumes where it stopped"));
             }
             () = tokio::time::sleep(TOLD) => {
                 let (bytes, all, files) = meter.read();
                 if let Some(progress) = &caller.progress {
                     let text = format!("{files} files, {} of {}", human::size(bytes), human::size(all));
-                    // Who does not listen is told the next time.
+                    // A client that misses this one gets the next.
                     let _ = progress.try_send((files, text));
                 }
             }
@@ -154,12 +154,12 @@ async fn between(client: &Client, copy: Copy<'_>, meter: &Meter) -> Result<(u64,
     Ok((answer.files.unwrap_or(0), answer.bytes.unwrap_or(0)))
 }
 
-/// The same failure with what a model says where a person has an option.
+/// The same failure, with the model's argument in the hint instead of the command line's option.
 fn for_models(failure: Failure) -> Failure {
     match failure.kind {
         Kind::FileExists => failure.with_hint("overwrite=true replaces it, or choose another name"),
         Kind::NotAFile if failure.hint.is_some() => {
-            failure.with_hint("recursive=true copies a directory with all that is in it")
+            failure.with_hint("recursive=true copies a directory with everything in it")
         }
         _ => failure,
     }

@@ -26,9 +26,9 @@ pub struct FileEdit {
     pub server: String,
     /// Path on the server.
     pub path: String,
-    /// Done in order, all or none.
+    /// Applied in order, all or none.
     pub edits: Vec<OneEdit>,
-    /// Only if the file is still this one.
+    /// Only if the file still has this revision.
     pub rev: Option<String>,
     /// Only show the diff.
     pub dry_run: Option<bool>,
@@ -38,11 +38,11 @@ pub struct FileEdit {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OneEdit {
-    /// Exact text, there once.
+    /// Exact text; must occur once.
     pub old: String,
-    /// What replaces it.
+    /// The replacement.
     pub new: String,
-    /// Replace it everywhere.
+    /// Replace every occurrence.
     pub all: Option<bool>,
 }
 
@@ -68,8 +68,9 @@ impl Tool for FileEdit {
         let edit = Edit { file: &file, edits, revision, dry_run };
         let edited =
             edit.carry_out(client, Face::Mcp).await.map_err(|failure| match failure.kind {
-                Kind::NoMatch | Kind::NotUnique if failure.hint.is_none() => failure
-                    .with_hint("file_read the lines, and copy the text exactly as it is there"),
+                Kind::NoMatch | Kind::NotUnique if failure.hint.is_none() => failure.with_hint(
+                    "file_read the lines again, and copy the text exactly as it is in the file",
+                ),
                 _ => failure,
             })?;
         let (changed, text) = (edited.changed, edited.text);
@@ -80,7 +81,7 @@ impl Tool for FileEdit {
     }
 }
 
-/// A diff, fit to be shown: as much of it as fits, and how many characters were hidden in it.
+/// As much of a diff as fits, made safe to show, and how many characters were hidden in it.
 pub(super) fn render_diff(diff: &[u8], budget: Budget) -> (String, u64) {
     let text = String::from_utf8_lossy(diff);
     let (mut out, mut hidden) = (String::new(), 0);

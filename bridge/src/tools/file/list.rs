@@ -26,7 +26,7 @@ pub struct FileList {
     pub server: String,
     /// Directory (default: the root).
     pub path: Option<String>,
-    /// Pattern, e.g. **/*.rs; then all levels.
+    /// Pattern, e.g. **/*.rs; searches all levels.
     pub glob: Option<String>,
     /// Levels (default 1).
     pub depth: Option<u32>,
@@ -63,7 +63,7 @@ impl Tool for FileList {
         let list = ListRequest {
             dir: &dir,
             depth: self.depth.unwrap_or_else(|| if self.glob.is_some() { u32::MAX } else { 1 }),
-            // A search for names goes past what people do not mean.
+            // A search by name skips what .gitignore excludes.
             tidy: self.glob.is_some(),
             globs: self.glob.clone().into_iter().collect(),
             limit: Some(skip.saturating_add(limit)),

@@ -1,4 +1,4 @@
-//! The tools of category `files`: what is not needed every day.
+//! The tools of category `files`, which are not needed every day.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub const ALL: &[Entry] = &[
     Entry::of::<FileSync>(),
 ];
 
-/// Changes something that can be brought back.
+/// Changes something that can be undone.
 const CHANGES: Effect =
     Effect { read_only: false, destructive: true, idempotent: false, open_world: false };
 
@@ -62,11 +62,11 @@ pub struct FileUndo {
     pub action: Option<Action>,
     /// Which change, from list (default: the latest).
     pub change: Option<u64>,
-    /// Also if it was changed since.
+    /// Even if it was changed since.
     pub force: Option<bool>,
 }
 
-/// What is done about a change.
+/// What to do with a change.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "doc comments would go into the schema that models pay for")]
@@ -143,13 +143,13 @@ fn table(changes: &[Change]) -> Table {
 pub struct FilePatch {
     /// Server name.
     pub server: String,
-    /// Directory of the diff's paths (default: the root).
+    /// Directory that the diff's paths are relative to (default: the root).
     pub path: Option<String>,
     /// A unified diff, of one file or several.
     pub diff: String,
-    /// Leading components to leave out (default: a/ b/).
+    /// Leading path components to strip (default: a/ b/).
     pub strip: Option<u32>,
-    /// Only say what would change.
+    /// Only show what would change.
     pub dry_run: Option<bool>,
 }
 
@@ -185,17 +185,17 @@ pub struct FileRemove {
     pub server: String,
     /// Path on the server.
     pub path: String,
-    /// A directory with all in it.
+    /// A directory with its contents.
     pub recursive: Option<bool>,
-    /// Only if the file is still this one.
+    /// Only if the file still has this revision.
     pub rev: Option<String>,
 }
 
 impl Tool for FileRemove {
     const NAME: &'static str = "file_remove";
     const TITLE: &'static str = "Remove file";
-    const ABOUT: &'static str = "Remove a file or a directory on a server. file_undo brings it back, unless it was \
-        too large to be kept: then the header has no change.";
+    const ABOUT: &'static str = "Remove a file or a directory on a server. file_undo restores it, \
+        unless it was too large to keep: then the header has no change.";
     const EFFECT: Effect = CHANGES;
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
@@ -223,7 +223,7 @@ pub struct FileMove {
     pub from: String,
     /// New path on the same server, or a directory there.
     pub to: String,
-    /// Replace a file that is there, or an empty directory.
+    /// Replace an existing file or an empty directory.
     pub overwrite: Option<bool>,
 }
 
@@ -265,14 +265,14 @@ impl Tool for FileMove {
 pub struct FileMkdir {
     /// Server name.
     pub server: String,
-    /// Path on the server; those above it are made, too.
+    /// Path on the server; missing parents are made, too.
     pub path: String,
 }
 
 impl Tool for FileMkdir {
     const NAME: &'static str = "file_mkdir";
     const TITLE: &'static str = "Make directory";
-    const ABOUT: &'static str = "Make a directory on a server, and those above it.";
+    const ABOUT: &'static str = "Make a directory on a server, with missing parents.";
     const EFFECT: Effect =
         Effect { read_only: false, destructive: false, idempotent: true, open_world: false };
 
@@ -296,9 +296,9 @@ pub struct FileWatch {
     pub path: String,
     /// Seconds (default 25; 0 = now).
     pub wait: Option<f64>,
-    /// From file_read: return at once if it is another.
+    /// From file_read: return at once if it differs.
     pub rev: Option<String>,
-    /// All directories beneath it, too.
+    /// Also all directories beneath it.
     pub recursive: Option<bool>,
 }
 

@@ -35,7 +35,7 @@ impl Tool for FileRead {
     const NAME: &'static str = "file_read";
     const TITLE: &'static str = "Read file";
     const ABOUT: &'static str = "Read a file on a server: numbered lines, or the image. The header has rev for \
-        file_write and file_edit, and the call for the rest.";
+        file_write and file_edit, and the call that reads the rest.";
     const EFFECT: Effect = Effect::READS;
 
     async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
@@ -63,7 +63,8 @@ impl Tool for FileRead {
         let (text, last, hidden) = number_lines(&lines.text, lines.first, limit, budget);
         let header = describe(header.field(Key::Lines, range(&lines, last)), entry);
         let header = header.field(Key::Changed, age(entry)).hidden(hidden);
-        // What was read may be of several states: the second is what the file was at the end.
+        // The lines may come from several versions; the second entry is the file's state at the
+        // end.
         let header = if lines.changed { header.words("changed-while-read") } else { header };
         let next = last.map(|last| last + 1).filter(|next| goes_on(&lines, *next));
         let Some(next) = next else {
@@ -85,11 +86,11 @@ fn range(lines: &Lines, last: Option<i64>) -> String {
     }
 }
 
-/// Whether the file goes on with this line.
+/// Whether the file continues with this line.
 fn goes_on(lines: &Lines, next: i64) -> bool {
     match lines.all {
         Some(all) => u64::try_from(next).is_ok_and(|next| next <= all),
-        // What is counted from the end goes up to it.
+        // A range that is counted from the end goes up to the end.
         None if lines.first < 0 => next < 0,
         None => lines.more,
     }

@@ -16,7 +16,7 @@ use crate::tools::seat::Seat;
 use crate::tools::tool::{Effect, Tool};
 use crate::verbs::files::search::{MOST, SearchRequest};
 
-/// A line is cut after so many characters.
+/// A line is cut after this many characters.
 const WIDTH: usize = 300;
 
 /// The arguments of `file_search`.
@@ -29,13 +29,13 @@ pub struct FileSearch {
     pub pattern: String,
     /// File or directory (default: the root).
     pub path: Option<String>,
-    /// Only files like this, e.g. *.rs.
+    /// Only matching files, e.g. *.rs.
     pub glob: Option<String>,
     /// Lines around each match.
     pub context: Option<u32>,
     /// Matches (default 50).
     pub limit: Option<u32>,
-    /// Capitals do not count.
+    /// Ignore case.
     pub ignore_case: Option<bool>,
     /// The pattern is plain text.
     pub fixed: Option<bool>,
@@ -46,8 +46,8 @@ pub struct FileSearch {
 impl Tool for FileSearch {
     const NAME: &'static str = "file_search";
     const TITLE: &'static str = "Search files";
-    const ABOUT: &'static str = "Search file contents on a server (grep, ripgrep), past what .gitignore names: \
-        path:line: text.";
+    const ABOUT: &'static str = "Search file contents on a server (grep, ripgrep), without what \
+        .gitignore excludes: path:line: text.";
     const EFFECT: Effect = Effect::READS;
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
@@ -108,7 +108,7 @@ impl Tool for FileSearch {
             return Ok(format!("{}\n{text}", header.end()));
         }
         if shown == 0 {
-            let advice = "No match fits with this much context: ask for fewer lines around it.";
+            let advice = "No match fits with this much context: ask for fewer context lines.";
             return Ok(format!("{}\n{advice}\n{unread}{text}", header.end()));
         }
         let call =
@@ -120,7 +120,7 @@ impl Tool for FileSearch {
     }
 }
 
-/// What comes behind so many matches, with what stands beside the last of them: it may stand before
+/// What follows this many matches, with the context of the last one: it may also be the context of
 /// the next.
 fn behind(matches: &[Match], skip: u32) -> &[Match] {
     let is_match = |found: &(usize, &Match)| found.1.beside != Some(true);
@@ -129,7 +129,7 @@ fn behind(matches: &[Match], skip: u32) -> &[Match] {
     last.and_then(|(at, _)| matches.get(at + 1..)).unwrap_or_default()
 }
 
-/// As much of a line as is shown: the match is in it, with something before it.
+/// The part of a line that is shown: the match, with some text before it.
 fn window(found: &Match) -> String {
     let at = usize::try_from(found.at.unwrap_or(0)).unwrap_or(usize::MAX);
     let before = String::from_utf8_lossy(found.text.get(..at).unwrap_or_default());

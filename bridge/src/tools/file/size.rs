@@ -27,8 +27,8 @@ pub struct FileSize {
 impl Tool for FileSize {
     const NAME: &'static str = "file_size";
     const TITLE: &'static str = "Size of a directory";
-    const ABOUT: &'static str = "How much a directory on a server holds, with all in it (du): size, number of files \
-        and of directories.";
+    const ABOUT: &'static str = "Show how much a directory on a server holds in total (du): size, \
+        number of files and of directories.";
     const EFFECT: Effect = Effect::READS;
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {

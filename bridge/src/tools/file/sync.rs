@@ -1,4 +1,4 @@
-//! `file_sync`: a directory is made like another one, here or on a server.
+//! `file_sync`: makes one directory like another, here or on a server.
 
 use std::time::Instant;
 
@@ -26,13 +26,13 @@ use crate::verbs::files::sync::Sync;
 pub struct FileSync {
     /// SERVER:PATH, or an absolute path here.
     pub from: String,
-    /// Where it is to be the same: the other of both.
+    /// Directory to make like it; one of the two is SERVER:PATH.
     pub to: String,
     /// Remove what is only in `to`, if that is on a server.
     pub delete: Option<bool>,
     /// Compare contents, not only sizes and times.
     pub checksum: Option<bool>,
-    /// Only say what would be done.
+    /// Only show what would be done.
     pub dry_run: Option<bool>,
 }
 
@@ -49,7 +49,8 @@ impl Tool for FileSync {
         let begun = Instant::now();
         let ends = Endpoint::apart(Endpoint::parse(&self.from), Endpoint::parse(&self.to));
         let (local, remote, direction) = ends.ok_or_else(|| {
-            let text = "file_sync: one end must be SERVER:PATH, and the other here";
+            let text =
+                "file_sync: one of from and to must be SERVER:PATH, and the other a path here";
             Failure::new(Kind::InvalidArgument, text).with_hint("file_copy copies between servers")
         })?;
         let (delete, checksum) = (self.delete.unwrap_or(false), self.checksum.unwrap_or(false));

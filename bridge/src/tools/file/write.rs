@@ -19,7 +19,7 @@ use crate::verbs::files::write::Write;
 pub struct FileWrite {
     /// Server name.
     pub server: String,
-    /// Path on the server; directories are made.
+    /// Path on the server; missing directories are made.
     pub path: String,
     /// The whole text.
     pub content: String,
@@ -27,13 +27,13 @@ pub struct FileWrite {
     pub mode: Option<Mode>,
     /// From file_read, to replace what was read.
     pub rev: Option<String>,
-    /// Octal rights, e.g. 755.
+    /// Octal permissions, e.g. 755.
     pub perm: Option<String>,
     /// Replace a file that was not read.
     pub force: Option<bool>,
 }
 
-/// What may be there before.
+/// What may exist before the write.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "doc comments would go into the schema that models pay for")]
@@ -63,9 +63,11 @@ impl Tool for FileWrite {
             _ if force => How::Put,
             _ if revision.is_some() => How::Replace,
             Some(Mode::Replace) => {
-                let text = "file_write: mode=replace needs the rev of what is replaced, or force";
-                return Err(Failure::new(Kind::InvalidArgument, text)
-                    .with_hint("file_read shows rev; force=true replaces whatever is there"));
+                let text =
+                    "file_write: mode=replace needs the rev of the file that it replaces, or force";
+                return Err(Failure::new(Kind::InvalidArgument, text).with_hint(
+                    "file_read shows rev; force=true replaces the file whatever its rev is",
+                ));
             }
             None | Some(Mode::Create) => How::Create,
         };
@@ -74,9 +76,8 @@ impl Tool for FileWrite {
         let write = Write { file: &file, how, revision, mode: mode.transpose()? };
         let answer = write.carry_out(client, Face::Mcp, self.content.as_bytes()).await;
         let changed = answer.map_err(|failure| match failure.kind {
-            Kind::FileExists => {
-                failure.with_hint("file_read it and give its rev to replace it, or force=true")
-            }
+            Kind::FileExists => failure
+                .with_hint("to replace it, file_read it and give its rev, or give force=true"),
             Kind::ChangedMeanwhile => failure.with_hint("file_read it again, and give the new rev"),
             _ => failure,
         })?;
@@ -88,6 +89,6 @@ impl Tool for FileWrite {
 fn rights(text: &str) -> Result<u32, Failure> {
     let number = u32::from_str_radix(text.trim_start_matches("0o"), 8).ok();
     number.filter(|mode| *mode <= 0o777).ok_or_else(|| {
-        Failure::new(Kind::InvalidArgument, "perm is not octal rights from 0 to 777")
+        Failure::new(Kind::InvalidArgument, "perm is not an octal number from 0 to 777")
     })
 }

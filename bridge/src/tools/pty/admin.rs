@@ -1,4 +1,4 @@
-//! What is for all sessions of this process: closing them, defaults, limits, numbers.
+//! What concerns all sessions of this process: closing them, defaults, limits, metrics.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::notes::SpawnLimits;
-use super::place::{PtySession, Who};
+use super::session::{PtySession, Who};
 use super::write;
 use crate::client::Server;
 use crate::fleet::{DEADLINE, Fleet, Gathered};
@@ -25,7 +25,7 @@ use crate::tools::caller::Caller;
 use crate::tools::seat::Seat;
 use crate::tools::tool::{Effect, Tool};
 
-/// Changes what this process does next.
+/// Changes later calls of this process.
 const SETS: Effect =
     Effect { read_only: false, destructive: false, idempotent: true, open_world: false };
 
@@ -33,7 +33,7 @@ const SETS: Effect =
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PtyCloseAll {
-    /// For whom you act.
+    /// Whom you act for.
     pub owner: Option<String>,
     /// Only on this server.
     pub server: Option<String>,
@@ -86,7 +86,7 @@ pub struct SetDefaultCwd {
 impl Tool for SetDefaultCwd {
     const NAME: &'static str = "set_default_cwd";
     const TITLE: &'static str = "Set default directory";
-    const ABOUT: &'static str = "Set the working directory of sessions that this process spawns without one. Kept until it ends.";
+    const ABOUT: &'static str = "Set the working directory of sessions that this process spawns without one. Kept until the process ends.";
     const EFFECT: Effect = SETS;
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
@@ -126,11 +126,11 @@ fn cwd_now(seat: &Seat) -> String {
 pub struct SetLimits {
     /// Sessions of this process at once; 0 for no limit.
     pub max_sessions: Option<u64>,
-    /// Output that is kept of a new session.
+    /// How much output of a new session to keep.
     pub max_output_bytes: Option<u64>,
-    /// A new session is closed after so long a silence; 0 for never.
+    /// Close a new session after this many seconds of silence; 0 for never.
     pub idle_timeout_sec: Option<u64>,
-    /// A new session is killed after so long; 0 for never.
+    /// Kill a new session after this many seconds; 0 for never.
     pub spawn_timeout_sec: Option<u64>,
     /// How long reads of a new session wait.
     pub read_timeout_ms: Option<u64>,
@@ -140,7 +140,7 @@ impl Tool for SetLimits {
     const NAME: &'static str = "set_limits";
     const TITLE: &'static str = "Set limits";
     const ABOUT: &'static str = "Set limits for the sessions that this process spawns from now on. What is left out \
-        stays as it is. The servers' own limits hold besides.";
+        stays as it is. The servers' own limits apply, too.";
     const EFFECT: Effect = SETS;
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
@@ -251,7 +251,7 @@ impl Tool for PtyHealth {
             control::ping(client, &server).await.map(|()| (server.name, begun.elapsed()))
         });
         let (relay, pinged) = tokio::join!(timeout(DEADLINE, client.network.relay()), pinged.all());
-        let silent = || Failure::new(Kind::RelayUnreachable, "no answer in 4 s");
+        let silent = || Failure::new(Kind::RelayUnreachable, "no answer within 4 s");
         tell("relay", relay.map_or_else(|_| Some(silent()), Result::err), begun.elapsed());
         for (name, time) in pinged.known {
             tell(&name, None, time);

@@ -1,4 +1,4 @@
-//! `confirm_dangerous_command`: a token for a command that is asked about twice.
+//! `confirm_dangerous_command`: a token for a command that needs confirmation.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::place::{Who, label};
+use super::session::{Who, label};
 use crate::machine::unix_time;
 use crate::sessions::danger::{About, GOOD};
 use crate::text::Word;
@@ -23,9 +23,9 @@ use crate::tools::tool::{Effect, Tool};
 pub struct ConfirmDangerousCommand {
     /// Exactly as it will be spawned.
     pub command: String,
-    /// Why it must be.
+    /// Why it is necessary.
     pub justification: String,
-    /// For whom you act.
+    /// Whom you act for.
     pub owner: Option<String>,
     /// As for pty_spawn.
     pub scope: Option<String>,
@@ -44,7 +44,7 @@ impl Tool for ConfirmDangerousCommand {
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = Who::of(seat, self.owner.as_ref(), None)?;
         if self.justification.trim().is_empty() {
-            return Err(Failure::new(Kind::InvalidArgument, "justification says nothing")
+            return Err(Failure::new(Kind::InvalidArgument, "justification is empty")
                 .with_hint("say why the command must be run"));
         }
         let Some(pattern) = seat.danger.matching(&self.command) else {

@@ -9,7 +9,7 @@ use farwire_protocol::streams::session::{Action, Heir, REASON_LIMIT};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::place::{PtySession, Who, label};
+use super::session::{PtySession, Who, label};
 use crate::sessions::control::act;
 use crate::sessions::find::KnownSession;
 use crate::sessions::leases::TTL_MS;
@@ -20,7 +20,7 @@ use crate::tools::caller::Caller;
 use crate::tools::seat::Seat;
 use crate::tools::tool::{Effect, Tool};
 
-/// Changes who may type, and nothing else.
+/// Changes only who may type.
 const MOVES: Effect =
     Effect { read_only: false, destructive: false, idempotent: true, open_world: false };
 
@@ -30,17 +30,17 @@ const MOVES: Effect =
 pub struct PtyAttach {
     /// Session id, e.g. s3.
     pub session_id: String,
-    /// Which client you are: any name.
+    /// Your client: any name.
     pub client_id: String,
-    /// For whom you act.
+    /// Whom you act for.
     pub owner: Option<String>,
 }
 
 impl Tool for PtyAttach {
     const NAME: &'static str = "pty_attach";
     const TITLE: &'static str = "Attach client";
-    const ABOUT: &'static str = "Claim a session for one client (lease, lock): until it detaches nobody else reads on, \
-        types, resizes or closes. Again by the same client: the same.";
+    const ABOUT: &'static str = "Claim a session for one client (lease, lock): until it detaches, nobody \
+        else can read on, type, resize or close. Attaching again changes nothing.";
     const EFFECT: Effect = MOVES;
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
@@ -62,16 +62,17 @@ impl Tool for PtyAttach {
 pub struct PtyDetach {
     /// Session id, e.g. s3.
     pub session_id: String,
-    /// Which client you are.
+    /// Your client.
     pub client_id: String,
-    /// For whom you act.
+    /// Whom you act for.
     pub owner: Option<String>,
 }
 
 impl Tool for PtyDetach {
     const NAME: &'static str = "pty_detach";
     const TITLE: &'static str = "Detach client";
-    const ABOUT: &'static str = "Let go of a session (release the lease) that your client has attached to. Its programs go on.";
+    const ABOUT: &'static str =
+        "Release a session (its lease) that your client is attached to. Its programs keep running.";
     const EFFECT: Effect = MOVES;
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
@@ -91,26 +92,27 @@ impl Tool for PtyDetach {
 pub struct PtyHandoff {
     /// Session id, e.g. s3.
     pub session_id: String,
-    /// Which client you are: the one that is attached.
+    /// Your client: the one that is attached.
     pub client_id: String,
     /// Who gets it.
     pub target_client_id: String,
-    /// For whom you act.
+    /// Whom you act for.
     pub owner: Option<String>,
-    /// Why; kept.
+    /// Why; recorded.
     pub reason: Option<String>,
 }
 
 impl Tool for PtyHandoff {
     const NAME: &'static str = "pty_handoff";
     const TITLE: &'static str = "Hand over";
-    const ABOUT: &'static str = "Hand a session that your client is attached to over to another client, with a reason that is kept.";
+    const ABOUT: &'static str =
+        "Hand a session over from your attached client to another one; the reason is recorded.";
     const EFFECT: Effect = MOVES;
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
         let who = named_client(seat, self.owner.as_ref(), &self.client_id)?;
         let target = label("target_client_id", Some(&self.target_client_id))?
-            .ok_or_else(|| Failure::new(Kind::InvalidArgument, "target_client_id says nobody"))?;
+            .ok_or_else(|| Failure::new(Kind::InvalidArgument, "target_client_id is empty"))?;
         let place = PtySession::find(seat, &self.session_id, who).await?;
         let found = place.terminal()?;
         place.open()?;
@@ -129,21 +131,21 @@ impl Tool for PtyHandoff {
 pub struct PtyTakeover {
     /// Session id, e.g. s3.
     pub session_id: String,
-    /// Which client you are.
+    /// Your client.
     pub client_id: String,
     /// Who is attached now.
     pub from_client_id: String,
-    /// For whom you act.
+    /// Whom you act for.
     pub owner: Option<String>,
-    /// Why; kept.
+    /// Why; recorded.
     pub reason: Option<String>,
 }
 
 impl Tool for PtyTakeover {
     const NAME: &'static str = "pty_takeover";
     const TITLE: &'static str = "Take over";
-    const ABOUT: &'static str = "Take a session from the client that is attached, which must be named, with a reason \
-        that is kept. Not from a person.";
+    const ABOUT: &'static str = "Take a session from the attached client, which must be named; the \
+        reason is recorded. Not from a person.";
     const EFFECT: Effect =
         Effect { read_only: false, destructive: true, idempotent: false, open_world: false };
 
@@ -151,7 +153,7 @@ impl Tool for PtyTakeover {
         let who = named_client(seat, self.owner.as_ref(), &self.client_id)?;
         let from = label("from_client_id", Some(&self.from_client_id))?.map(str::to_owned);
         if from.is_none() {
-            return Err(Failure::new(Kind::InvalidArgument, "from_client_id says nobody")
+            return Err(Failure::new(Kind::InvalidArgument, "from_client_id is empty")
                 .with_hint("pty_status says who is attached"));
         }
         let place = PtySession::find(seat, &self.session_id, who).await?;
@@ -167,7 +169,7 @@ impl Tool for PtyTakeover {
     }
 }
 
-/// The caller, which must say its name as a client.
+/// The caller, which must give a client id.
 fn named_client<'a>(
     seat: &Seat,
     owner: Option<&'a String>,
@@ -176,7 +178,7 @@ fn named_client<'a>(
     let who = Who::of(seat, owner, Some(client))?;
     match who.client {
         Some(_) => Ok(who),
-        None => Err(Failure::new(Kind::InvalidArgument, "client_id says nobody")),
+        None => Err(Failure::new(Kind::InvalidArgument, "client_id is empty")),
     }
 }
 
@@ -197,7 +199,7 @@ async fn change(
     act(seat.client().await?, &found.handle.server, found.handle.job, &who.caller(), action).await
 }
 
-/// Says who has the lease now.
+/// Adds who holds the lease now.
 fn answer(found: &KnownSession, ended: &Ended) -> String {
     let header =
         Header::ending(word(found.handle.id), &found.handle.id.to_string(), Fate::of(&ended.state));

@@ -1,5 +1,5 @@
-//! `pty_status`, `pty_wait`, `pty_list`, `pty_resume` and `pty_recover`: how sessions are, by id
-//! and by name.
+//! `pty_status`, `pty_wait`, `pty_list`, `pty_resume` and `pty_recover`: the states of sessions, by
+//! id and by name.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::part::{Format, json};
-use super::place::{PtySession, Who, millis};
+use super::session::{PtySession, Who, millis};
 use crate::fleet::Gathered;
 use crate::handles::Handle;
 use crate::machine::unix_time;
@@ -36,7 +36,7 @@ use crate::tools::tool::{Effect, Tool};
 pub struct PtyStatus {
     /// Session id, e.g. s3.
     pub session_id: String,
-    /// For whom you act.
+    /// Whom you act for.
     pub owner: Option<String>,
     /// text (default) or json.
     pub format: Option<Format>,
@@ -45,8 +45,8 @@ pub struct PtyStatus {
 impl Tool for PtyStatus {
     const NAME: &'static str = "pty_status";
     const TITLE: &'static str = "Session status";
-    const ABOUT: &'static str = "Show how a session is: what it does, exit code, size, who is attached, the last change \
-        of the lease, labels, limits.";
+    const ABOUT: &'static str = "Show a session's state: what it does, exit code, size, who is \
+        attached, the last lease change, labels, limits.";
     const EFFECT: Effect = Effect::READS;
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
@@ -67,7 +67,7 @@ async fn describe(
         PtySession::Terminal(found) => {
             let mut found = (**found).clone();
             if found.job.state.is_open() {
-                // Who is attached is only told to whoever looks.
+                // Only a request about this session returns who is attached.
                 let client = seat.client().await?;
                 let Handle { server, job, .. } = &found.handle;
                 *found.status = look(client, server, *job).await?.ended.status;
@@ -195,7 +195,7 @@ impl StatusFields {
 pub struct PtyWait {
     /// Session id, e.g. s3.
     pub session_id: String,
-    /// For whom you act.
+    /// Whom you act for.
     pub owner: Option<String>,
     /// Default 25000.
     pub timeout_ms: Option<u64>,
@@ -205,7 +205,7 @@ impl Tool for PtyWait {
     const NAME: &'static str = "pty_wait";
     const TITLE: &'static str = "Wait for exit";
     const ABOUT: &'static str =
-        "Wait until a session's program has ended, and give its exit code or signal.";
+        "Wait until a session's program has ended, and return its exit code or signal.";
     const EFFECT: Effect = Effect::READS;
 
     async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
@@ -224,7 +224,7 @@ impl Tool for PtyWait {
         let state = tokio::select! {
             state = waiting => state?,
             () = caller.cancelled.cancelled() => {
-                return Err(Failure::new(Kind::Cancelled, "the wait was cancelled; the session goes on"));
+                return Err(Failure::new(Kind::Cancelled, "the wait was cancelled; the session keeps running"));
             }
         };
         if !state.is_open() {
@@ -240,13 +240,13 @@ impl Tool for PtyWait {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PtyList {
-    /// For whom you act.
+    /// Whom you act for.
     pub owner: Option<String>,
     /// Only with this tag.
     pub tag: Option<String>,
     /// Only on this server.
     pub server: Option<String>,
-    /// Those that have ended, too.
+    /// Include those that have ended.
     pub include_closed: Option<bool>,
     /// text (default) or json.
     pub format: Option<Format>,
@@ -289,7 +289,7 @@ impl Tool for PtyList {
     }
 }
 
-/// Whether a session is of whoever asks: with an owner, only those that are its.
+/// Whether a session belongs to the caller: with an owner, only the owner's sessions.
 fn of_owner(found: &KnownSession, who: Who<'_>) -> bool {
     who.owner.is_none() || found.owner() == who.owner
 }
@@ -329,7 +329,7 @@ fn table(found: &[KnownSession], pipes: &[std::sync::Arc<Pipe>]) -> Table {
 pub struct PtyResume {
     /// Its name.
     pub name: String,
-    /// For whom you act: as at spawn.
+    /// Whom you act for, as at spawn.
     pub owner: Option<String>,
     /// Only on this server.
     pub server: Option<String>,
@@ -340,7 +340,8 @@ pub struct PtyResume {
 impl Tool for PtyResume {
     const NAME: &'static str = "pty_resume";
     const TITLE: &'static str = "Find session by name";
-    const ABOUT: &'static str = "Find a session that runs by its name and show how it is. Then pty_attach, or read and type.";
+    const ABOUT: &'static str =
+        "Find a running session by its name and show its state. Then pty_attach, or read and type.";
     const EFFECT: Effect = Effect::READS;
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
@@ -366,7 +367,7 @@ impl Tool for PtyResume {
 pub struct PtyRecover {
     /// Its name.
     pub name: String,
-    /// For whom it was spawned.
+    /// The owner that it was spawned for.
     pub owner: String,
     /// Only on this server.
     pub server: Option<String>,
@@ -376,7 +377,7 @@ impl Tool for PtyRecover {
     const NAME: &'static str = "pty_recover";
     const TITLE: &'static str = "Recover after restart";
     const ABOUT: &'static str = "After a restart of this client or of the server's agent: find a named session and its whole \
-        workspace again, programs and output untouched. Reading begins anew; nobody is attached by it.";
+        workspace again, programs and output untouched. Reading starts over; nobody gets attached.";
     const EFFECT: Effect =
         Effect { read_only: false, destructive: false, idempotent: true, open_world: false };
 
@@ -394,13 +395,13 @@ impl Tool for PtyRecover {
             Some(name) => of_owner(found, who) && self::group(found) == Some(name),
             None => found.handle.job == first.handle.job,
         });
-        // All of a workspace, or nothing of it.
+        // A workspace is recovered as a whole, or not at all.
         let lost = |found: &&KnownSession| found.status.lost.is_some();
         if let Some(lost) = all.iter().find(lost) {
             let text =
                 format!("{} of the same workspace is lost: nothing was recovered", lost.handle.id);
             return Err(Failure::new(Kind::OutcomeUnknown, text)
-                .with_hint("read what it said, then take the others by pty_resume"));
+                .with_hint("read its output, then resume the others with pty_resume"));
         }
         all.retain(|found| found.job.state.is_open());
         for found in &all {

@@ -1,5 +1,5 @@
-//! What one process remembers of the sessions that its clients use: how far each has read, what was
-//! set for all, and how much was done.
+//! What one process remembers about its clients' sessions: how far each client has read, the limits
+//! for new sessions, and counters.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,22 +8,22 @@ use std::time::Duration;
 
 use farwire_protocol::id::Nonce;
 
-use super::place::Who;
+use super::session::Who;
 use crate::sessions::pipes::Side;
 
-/// No more of a kind is remembered: clients name themselves.
+/// The most entries of a kind: clients choose their names.
 const MOST: usize = 10_000;
 
 type Cursor = (Nonce, bool, Option<String>, Option<String>);
 
-/// Bounds that were set for all new sessions.
+/// Limits for all new sessions.
 #[derive(Clone, Debug, Default)]
 pub struct SpawnLimits {
-    /// So many sessions of this process at once.
+    /// At most this many sessions of this process at once.
     pub max_sessions: Option<u64>,
     /// See `pty_spawn`.
     pub max_output_bytes: Option<u64>,
-    /// Closed after so many seconds of silence.
+    /// Closed after this many seconds of silence.
     pub idle_timeout_sec: Option<u64>,
     /// See `pty_spawn`.
     pub spawn_timeout_sec: Option<u64>,
@@ -31,7 +31,7 @@ pub struct SpawnLimits {
     pub read_timeout_ms: Option<u64>,
 }
 
-/// What a process remembers.
+/// The memory of a process.
 #[derive(Debug, Default)]
 pub struct Notes {
     cursors: Mutex<HashMap<Cursor, u64>>,
@@ -54,17 +54,17 @@ impl Notes {
         locked(&self.cursors).get(&cursor(job, side, who)).copied().unwrap_or(0)
     }
 
-    /// A client has read so far.
+    /// Records how far a client has read.
     pub(super) fn read_to(&self, job: Nonce, side: Side, who: Who<'_>, offset: u64) {
         let mut cursors = locked(&self.cursors);
         let key = cursor(job, side, who);
         let before = cursors.insert(key.clone(), offset);
-        // How much was read is for the curious alone.
+        // This count is for information only.
         self.read.fetch_add(offset.saturating_sub(before.unwrap_or(0)), Ordering::Relaxed);
         bound(&mut cursors, &key);
     }
 
-    /// Everybody reads a session from its beginning.
+    /// Makes everybody read a session from its beginning.
     pub(super) fn rewind(&self, job: Nonce) {
         locked(&self.cursors).retain(|(other, ..), _| *other != job);
     }
@@ -91,7 +91,7 @@ impl Notes {
         bound(&mut recovered, &job);
     }
 
-    /// A session was opened here.
+    /// Records that a session was opened here.
     pub(super) fn add_open(&self, id: String, job: Nonce) {
         self.spawned.fetch_add(1, Ordering::Relaxed);
         let mut opened = locked(&self.opened);
@@ -105,7 +105,7 @@ impl Notes {
         locked(&self.opened).clone()
     }
 
-    /// A session has ended.
+    /// Records that a session has ended.
     pub(super) fn remove_open(&self, job: Nonce) {
         locked(&self.opened).retain(|(_, other)| *other != job);
     }
@@ -132,8 +132,7 @@ fn cursor(job: Nonce, side: Side, who: Who<'_>) -> Cursor {
     (job, side == Side::Err, owned(who.owner), owned(who.client))
 }
 
-/// Forgets something else where there is too much: whoever it was of reads from the beginning
-/// again.
+/// Evicts another entry if there are too many: its owner then reads from the beginning again.
 fn bound<K: Clone + Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>, keep: &K) {
     if map.len() > MOST
         && let Some(other) = map.keys().find(|key| *key != keep).cloned()

@@ -1,5 +1,4 @@
-//! A part of a session's output as an answer: as text, clean, or as JSON, with every byte's
-//! meaning.
+//! Part of a session's output as an answer: as clean text, or as JSON that is exact to the byte.
 
 use farwire_keystore::ShortId;
 use schemars::JsonSchema;
@@ -12,7 +11,7 @@ use crate::text::header::{Call, Fate, Header, Key};
 use crate::tools::answer::word;
 use farwire_protocol::streams::run::Exit;
 
-/// How an answer is written.
+/// The format of an answer.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "doc comments would go into the schema that models pay for")]
@@ -22,7 +21,7 @@ pub enum Format {
     Json,
 }
 
-/// A part of the output, and what its header says besides.
+/// Part of the output, and the other fields of its header.
 #[derive(Debug)]
 pub(super) struct PtyOutput<'a> {
     pub(super) id: ShortId,
@@ -87,11 +86,11 @@ impl PtyOutput<'_> {
     }
 }
 
-/// JSON in which every character that nobody would see is written as its number.
+/// JSON in which invisible characters are escaped.
 pub(super) fn json(value: &Value) -> String {
     let mut out = String::new();
     for char in value.to_string().chars() {
-        // Everything but ASCII stands within strings, and controls are escaped already.
+        // Everything except ASCII is within strings, and controls are escaped already.
         if char.is_ascii() && !char.is_ascii_control() || chars::visible_form(char) == Some(char) {
             out.push(char);
         } else {

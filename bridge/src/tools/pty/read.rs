@@ -1,5 +1,4 @@
-//! `pty_read`, `pty_read_stdout`, `pty_read_stderr` and `pty_read_at`: parts of what a session
-//! said.
+//! `pty_read`, `pty_read_stdout`, `pty_read_stderr` and `pty_read_at`: parts of a session's output.
 
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::part::{Format, PtyOutput};
-use super::place::{PtySession, Who, for_owner, millis};
+use super::session::{PtySession, Who, for_owner, millis};
 use crate::sessions::pipes::Side;
 use crate::sessions::window::{LARGEST, Span};
 use crate::text::header::Call;
@@ -16,13 +15,13 @@ use crate::tools::caller::Caller;
 use crate::tools::seat::Seat;
 use crate::tools::tool::{Effect, Tool};
 
-/// How long a read waits for output unless the call or the session says otherwise.
+/// How long a read waits for output by default.
 const READ: Duration = Duration::from_secs(1);
 
-/// Bytes that are read unless the call says otherwise: what a client shows in full.
+/// How many bytes are read by default: what a client shows in full.
 const BYTES: u32 = 7_500;
 
-/// Takes from what was said, and changes what a client reads next.
+/// Consumes output: the client's next read continues after it.
 const TAKES: Effect =
     Effect { read_only: false, destructive: false, idempotent: false, open_world: false };
 
@@ -32,7 +31,7 @@ const TAKES: Effect =
 pub struct PtyRead {
     /// Session id, e.g. s3.
     pub session_id: String,
-    /// For whom you act.
+    /// Whom you act for.
     pub owner: Option<String>,
     /// Needed while a client is attached; has a cursor of its own.
     pub client_id: Option<String>,
@@ -47,8 +46,8 @@ pub struct PtyRead {
 impl Tool for PtyRead {
     const NAME: &'static str = "pty_read";
     const TITLE: &'static str = "Read terminal";
-    const ABOUT: &'static str = "Read what a session has said since your last read, waiting a moment if there is \
-        nothing. Each client_id reads everything; nothing is missed or read twice.";
+    const ABOUT: &'static str = "Read a session's output since your last read, waiting a moment if \
+        there is none. Each client_id reads everything; nothing is missed or read twice.";
     const EFFECT: Effect = TAKES;
 
     async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
@@ -65,7 +64,7 @@ pub struct PtyReadStdout(PtyRead);
 impl Tool for PtyReadStdout {
     const NAME: &'static str = "pty_read_stdout";
     const TITLE: &'static str = "Read standard output";
-    const ABOUT: &'static str = "Read new standard output of a session with separate_streams; of a terminal, all that it says.";
+    const ABOUT: &'static str = "Read new standard output of a session with separate_streams; for a terminal, all its output.";
     const EFFECT: Effect = TAKES;
 
     async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
@@ -103,7 +102,7 @@ async fn take(
     let client = seat.client().await?;
     let place = PtySession::claim(seat, &read.session_id, who).await?;
     if side == Side::Err && matches!(place, PtySession::Terminal(_)) {
-        let text = format!("{} is a terminal: its output and errors are one", place.id());
+        let text = format!("{} is a terminal: its output and errors are one stream", place.id());
         return Err(Failure::new(Kind::InvalidArgument, text)
             .with_hint("use pty_read, or spawn with separate_streams"));
     }
@@ -144,7 +143,7 @@ pub struct PtyReadAt {
     pub session_id: String,
     /// First byte, from 0.
     pub offset: u64,
-    /// For whom you act.
+    /// Whom you act for.
     pub owner: Option<String>,
     /// Bytes (default 7500).
     pub max_bytes: Option<u32>,
@@ -157,8 +156,8 @@ pub struct PtyReadAt {
 impl Tool for PtyReadAt {
     const NAME: &'static str = "pty_read_at";
     const TITLE: &'static str = "Read at offset";
-    const ABOUT: &'static str = "Read what a session said from a byte offset on, without taking it from anybody: \
-        the same offset gives the same bytes. Needs no attachment.";
+    const ABOUT: &'static str = "Read a session's output from a byte offset on, without moving a \
+        cursor: the same offset gives the same bytes. Needs no attachment.";
     const EFFECT: Effect = Effect::READS;
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
@@ -167,10 +166,12 @@ impl Tool for PtyReadAt {
         let place = PtySession::find(seat, &self.session_id, who).await?;
         let side = if self.stderr == Some(true) { Side::Err } else { Side::Out };
         if side == Side::Err {
-            // Of a terminal there is none.
+            // A terminal has none.
             if let PtySession::Terminal(found) = &place {
-                let text =
-                    format!("{} is a terminal: its output and errors are one", found.handle.id);
+                let text = format!(
+                    "{} is a terminal: its output and errors are one stream",
+                    found.handle.id
+                );
                 return Err(Failure::new(Kind::InvalidArgument, text));
             }
         }

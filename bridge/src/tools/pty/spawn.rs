@@ -11,7 +11,7 @@ use farwire_protocol::streams::session::{Labels, Limits};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::place::{PtySession, Who, for_owner, label};
+use super::session::{PtySession, Who, for_owner, label};
 use super::until::{Extent, Quiet};
 use super::write;
 use crate::client::{Client, Server};
@@ -32,20 +32,20 @@ use crate::tools::tool::{Effect, Tool};
 use crate::verbs::run::variables;
 use crate::verbs::session::open::{OpenSession, Opened, USUAL, size};
 
-/// How long the output of the first input is waited for.
+/// How long to wait for the output of the startup input.
 const STARTUP: Duration = Duration::from_secs(3);
 
 /// The arguments of `pty_spawn`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PtySpawn {
-    /// Server name; may be left out where there is one.
+    /// Server name; optional if there is only one.
     pub server: Option<String>,
     /// Shell line (default: login shell). An absolute path sets cwd.
     pub command: Option<String>,
     /// Working directory.
     pub cwd: Option<String>,
-    /// For whom you act.
+    /// Whom you act for.
     pub owner: Option<String>,
     /// For pty_resume; one per owner.
     pub name: Option<String>,
@@ -53,7 +53,7 @@ pub struct PtySpawn {
     pub tag: Option<String>,
     /// read-write (default) or read-only.
     pub scope: Option<String>,
-    /// No terminal; read stdout and stderr apart.
+    /// No terminal; stdout and stderr are read separately.
     pub separate_streams: Option<bool>,
     /// Extra variables.
     pub env: Option<BTreeMap<String, String>>,
@@ -61,31 +61,31 @@ pub struct PtySpawn {
     pub cols: Option<u16>,
     /// Rows (default 40).
     pub rows: Option<u16>,
-    /// Output that is kept.
+    /// How much output to keep.
     pub max_output_bytes: Option<u64>,
-    /// Kill it after so long.
+    /// Kill it after this many seconds.
     pub spawn_timeout_sec: Option<f64>,
-    /// Close it after so long a silence.
+    /// Close it after this many seconds of silence.
     pub idle_timeout_sec: Option<f64>,
-    /// Most output per second.
+    /// Maximum bytes of output per second.
     pub rate_limit_bps: Option<u64>,
-    /// Most input per second.
+    /// Maximum bytes of input per second.
     pub input_rate_bps: Option<u64>,
     /// How long reads wait (default 1000).
     pub read_timeout_ms: Option<u64>,
-    /// subprocess or tmux: the same, every session stays.
+    /// subprocess or tmux: no difference, every session stays.
     pub backend: Option<Backend>,
     /// Group whose leases move together.
     pub tmux_workspace: Option<String>,
     /// From confirm_dangerous_command.
     pub dangerous_confirm_token: Option<String>,
-    /// Typed at once, with its output shown.
+    /// Typed at once; its output is shown.
     pub startup_input: Option<String>,
-    /// Wait for that output (default 3000).
+    /// How long to wait for that output (default 3000).
     pub startup_wait_ms: Option<u64>,
 }
 
-/// What other servers run sessions with.
+/// The backends of other PTY servers.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "doc comments would go into the schema that models pay for")]
@@ -108,7 +108,7 @@ impl Tool for PtySpawn {
         let server = self.server(client).await?;
         let labels = self.labels(who)?;
         if (self.backend, self.separate_streams) == (Some(Backend::Tmux), Some(true)) {
-            let text = "backend tmux is a terminal: it has no separate streams";
+            let text = "backend tmux gives a terminal, which has no separate streams";
             return Err(Failure::new(Kind::InvalidArgument, text));
         }
         self.check(seat, who, &server)?;
@@ -132,7 +132,7 @@ impl Tool for PtySpawn {
         if written < data.len() {
             return Err(write::not_all_taken(written, data.len()));
         }
-        let wait = super::place::millis(seat, self.startup_wait_ms, STARTUP);
+        let wait = super::session::millis(seat, self.startup_wait_ms, STARTUP);
         let quiet = Quiet {
             silence: Duration::from_millis(400).min(wait),
             wait,
@@ -149,7 +149,7 @@ impl PtySpawn {
         match &self.server {
             Some(name) => client.find(name).await,
             None => {
-                only_server(client, "several servers fit").map_err(|failure| match failure.kind {
+                only_server(client, "several servers match").map_err(|failure| match failure.kind {
                     Kind::AmbiguousServer => failure.with_hint("name one in server"),
                     _ => failure,
                 })
@@ -166,9 +166,9 @@ impl PtySpawn {
                 let shown = neutral_within(other, 40);
                 return Err(Failure::new(
                     Kind::InvalidArgument,
-                    format!("scope: `{shown}` is none"),
+                    format!("scope: `{shown}` is not a valid scope"),
                 )
-                .with_hint("read-write or read-only"));
+                .with_hint("use read-write or read-only"));
             }
         };
         Ok(Labels {
@@ -179,12 +179,12 @@ impl PtySpawn {
         })
     }
 
-    /// That it is not dangerous, or was confirmed.
+    /// Checks that the command is harmless, or was confirmed.
     fn check(&self, seat: &Seat, who: Who<'_>, server: &Server) -> Result<(), Failure> {
         if self.command.as_ref().is_some_and(|command| command.trim().is_empty()) {
-            return Err(Failure::new(Kind::EmptyCommand, "command says nothing"));
+            return Err(Failure::new(Kind::EmptyCommand, "command is empty"));
         }
-        // What is typed at once is part of what is done.
+        // The input typed at once is part of the spawn.
         let parts = [self.command.as_deref(), self.startup_input.as_deref()];
         let command = parts.into_iter().flatten().collect::<Vec<_>>().join("\n");
         let about = About {
@@ -196,7 +196,7 @@ impl PtySpawn {
         seat.danger.check(&about, self.dangerous_confirm_token.as_deref(), Instant::now())
     }
 
-    /// That there are not too many already.
+    /// Checks that there are not too many sessions already.
     async fn room(&self, seat: &Seat, client: &Client) -> Result<(), Failure> {
         let Some(most) = seat.notes.limits().max_sessions else { return Ok(()) };
         for (id, job) in seat.notes.open_sessions() {
@@ -217,8 +217,7 @@ impl PtySpawn {
         Ok(())
     }
 
-    /// Where it runs: what was asked for, the directory of an absolute command, or what was set for
-    /// all.
+    /// The working directory: the requested one, that of an absolute command, or the default.
     fn cwd(&self, seat: &Seat) -> Option<Blob> {
         let cwd = self.cwd.clone().or_else(|| directory(self.command.as_deref()?));
         cwd.or_else(|| seat.notes.cwd()).map(|cwd| Blob(cwd.into_bytes()))
@@ -297,18 +296,18 @@ impl PtySpawn {
     ) -> Result<(PtySession, String), Failure> {
         let client = seat.shared_client().await?;
         let command = self.command.clone().ok_or_else(|| {
-            Failure::new(Kind::EmptyCommand, "separate_streams: say in command what to run")
+            Failure::new(Kind::EmptyCommand, "separate_streams: command must say what to run")
         })?;
         if labels.read_only == Some(true) && self.startup_input.is_some() {
             return Err(Failure::new(Kind::InputLocked, "a read-only session takes no input"));
         }
         if self.rate_limit_bps.or(self.input_rate_bps).is_some() {
-            let text = "rate_limit_bps and input_rate_bps are of terminals: separate streams have no rates";
+            let text = "rate_limit_bps and input_rate_bps are for terminals: separate streams have no rate limits";
             return Err(Failure::new(Kind::InvalidArgument, text));
         }
         if self.idle_timeout_sec.is_some() {
             let text =
-                "idle_timeout_sec is of terminals: for separate streams there is spawn_timeout_sec";
+                "idle_timeout_sec is for terminals: with separate streams, use spawn_timeout_sec";
             return Err(Failure::new(Kind::InvalidArgument, text));
         }
         let start = run::Start {
@@ -357,7 +356,7 @@ fn milliseconds(what: &str, seconds: f64) -> Result<u64, Failure> {
     let fits = Duration::try_from_secs_f64(seconds).ok();
     let fits = fits.and_then(|duration| u64::try_from(duration.as_millis()).ok());
     fits.filter(|&milliseconds| milliseconds > 0).ok_or_else(|| {
-        let text = format!("{what} is not a number of seconds above 0");
+        let text = format!("{what} is not a number of seconds greater than 0");
         Failure::new(Kind::InvalidArgument, text)
     })
 }

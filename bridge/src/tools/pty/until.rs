@@ -1,5 +1,5 @@
 //! `pty_read_until`, `pty_read_until_any`, `pty_read_quiescent` and `pty_prompt`: read on until
-//! something has come.
+//! something has arrived.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::part::{Format, PtyOutput};
-use super::place::{PtySession, Who, for_owner, millis};
+use super::session::{PtySession, Who, for_owner, millis};
 use super::write;
 use crate::client::Client;
 use crate::sessions::pipes::Side;
@@ -22,19 +22,19 @@ use crate::tools::names;
 use crate::tools::seat::Seat;
 use crate::tools::tool::{Effect, Tool};
 
-/// How long output is waited for unless the call says otherwise.
+/// How long to wait for output by default.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A terminal that has said nothing for this long is quiet.
+/// A terminal without output for this long is quiet.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// Bytes that are read at once.
+/// How many bytes are read at once.
 const STEP: u32 = 256 << 10;
 
-/// Bytes that are shown unless the call says otherwise.
+/// How many bytes are shown by default.
 const BYTES: u32 = 7_500;
 
-/// Reads on, and a client's cursor with it.
+/// Reads on, and moves the client's cursor.
 const TAKES: Effect =
     Effect { read_only: false, destructive: false, idempotent: false, open_world: false };
 
@@ -44,15 +44,15 @@ const TAKES: Effect =
 pub struct PtyReadUntil {
     /// Session id, e.g. s3.
     pub session_id: String,
-    /// Regex for what is shown, colours left out.
+    /// Regex for the shown text, without colours.
     pub pattern: String,
-    /// For whom you act.
+    /// Whom you act for.
     pub owner: Option<String>,
     /// Needed while a client is attached.
     pub client_id: Option<String>,
     /// Default 10000.
     pub timeout_ms: Option<u64>,
-    /// Bytes to show, the last (default 7500).
+    /// How many of the last bytes to show (default 7500).
     pub max_bytes: Option<u32>,
     /// text (default) or json.
     pub format: Option<Format>,
@@ -61,8 +61,8 @@ pub struct PtyReadUntil {
 impl Tool for PtyReadUntil {
     const NAME: &'static str = "pty_read_until";
     const TITLE: &'static str = "Read until pattern";
-    const ABOUT: &'static str = "Read on until a pattern appears in what a session says, also one that is split \
-        between pieces or lines. Stops right after it.";
+    const ABOUT: &'static str = "Read on until a pattern appears in a session's output, even if \
+        split across chunks or lines. Stops right after it.";
     const EFFECT: Effect = TAKES;
 
     async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
@@ -84,15 +84,15 @@ impl Tool for PtyReadUntil {
 pub struct PtyReadUntilAny {
     /// Session id, e.g. s3.
     pub session_id: String,
-    /// Regexes for what is shown; the answer names which matched, from 0.
+    /// Regexes for the shown text; the answer names which matched, from 0.
     pub patterns: Vec<String>,
-    /// For whom you act.
+    /// Whom you act for.
     pub owner: Option<String>,
     /// Needed while a client is attached.
     pub client_id: Option<String>,
     /// Default 10000.
     pub timeout_ms: Option<u64>,
-    /// Bytes to show, the last (default 7500).
+    /// How many of the last bytes to show (default 7500).
     pub max_bytes: Option<u32>,
     /// text (default) or json.
     pub format: Option<Format>,
@@ -101,7 +101,7 @@ pub struct PtyReadUntilAny {
 impl Tool for PtyReadUntilAny {
     const NAME: &'static str = "pty_read_until_any";
     const TITLE: &'static str = "Read until any pattern";
-    const ABOUT: &'static str = "Read on until the first of several patterns appears in what a session says; tells which one.";
+    const ABOUT: &'static str = "Read on until the first of several patterns appears in a session's output; says which one.";
     const EFFECT: Effect = TAKES;
 
     async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
@@ -125,15 +125,15 @@ pub struct PtyPrompt {
     pub session_id: String,
     /// Typed first; \n is the enter key.
     pub data: String,
-    /// Regexes to wait for; without any, until it is quiet.
+    /// Regexes to wait for; without any, waits until it is quiet.
     pub patterns: Option<Vec<String>>,
-    /// For whom you act.
+    /// Whom you act for.
     pub owner: Option<String>,
     /// Needed while a client is attached.
     pub client_id: Option<String>,
     /// Default 10000.
     pub timeout_ms: Option<u64>,
-    /// Bytes to show, the last (default 7500).
+    /// How many of the last bytes to show (default 7500).
     pub max_bytes: Option<u32>,
     /// text (default) or json.
     pub format: Option<Format>,
@@ -142,8 +142,8 @@ pub struct PtyPrompt {
 impl Tool for PtyPrompt {
     const NAME: &'static str = "pty_prompt";
     const TITLE: &'static str = "Type and wait";
-    const ABOUT: &'static str = "Type into a session and wait for one of several patterns in what it says then: \
-        answer a prompt in one call.";
+    const ABOUT: &'static str = "Type into a session and wait for one of several patterns in the \
+        output that follows: answer a prompt in one call.";
     const EFFECT: Effect = Effect::ACTS;
 
     async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
@@ -152,7 +152,7 @@ impl Tool for PtyPrompt {
         place.open()?;
         let patterns = self.patterns.unwrap_or_default();
         let from = place.end(Side::Out);
-        // A wrong expression is said before anything is typed.
+        // Report an invalid expression before anything is typed.
         if !patterns.is_empty() {
             OutputSearch::new(&patterns, from)?;
         }
@@ -178,15 +178,15 @@ impl Tool for PtyPrompt {
 pub struct PtyReadQuiescent {
     /// Session id, e.g. s3.
     pub session_id: String,
-    /// So long a silence (default 300).
+    /// Length of the silence (default 300).
     pub quiescence_ms: Option<u64>,
-    /// For whom you act.
+    /// Whom you act for.
     pub owner: Option<String>,
     /// Needed while a client is attached.
     pub client_id: Option<String>,
     /// Default 10000.
     pub timeout_ms: Option<u64>,
-    /// Bytes to show, the last (default 7500).
+    /// How many of the last bytes to show (default 7500).
     pub max_bytes: Option<u32>,
     /// text (default) or json.
     pub format: Option<Format>,
@@ -196,7 +196,7 @@ impl Tool for PtyReadQuiescent {
     const NAME: &'static str = "pty_read_quiescent";
     const TITLE: &'static str = "Read until quiet";
     const ABOUT: &'static str =
-        "Read on until a session has been silent for a while: what a burst of output came to.";
+        "Read on until a session has been silent for a while: gets a whole burst of output.";
     const EFFECT: Effect = TAKES;
 
     async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
@@ -263,7 +263,7 @@ impl Until {
     }
 }
 
-/// Reads until nothing comes.
+/// Reads until the session is quiet.
 pub(super) struct Quiet {
     pub(super) silence: Duration,
     pub(super) wait: Duration,
@@ -299,7 +299,7 @@ impl Quiet {
     }
 }
 
-/// What the header of an answer says besides.
+/// The other fields of an answer's header.
 struct Fields(Vec<(Key, String)>);
 
 /// The latest part of what has been read.
@@ -307,9 +307,9 @@ struct ReadProgress<'a> {
     seat: &'a Seat,
     client: &'a Client,
     place: &'a PtySession,
-    /// Where it was to begin.
+    /// Where reading should begin.
     from: u64,
-    /// Where it has come to.
+    /// How far it has come.
     at: u64,
     kept: Window,
 }
@@ -320,7 +320,7 @@ impl<'a> ReadProgress<'a> {
         Ok(Self { seat, client, place, from, at: from, kept: Window::default() })
     }
 
-    /// Reads on, waiting for so long at most.
+    /// Reads on, waiting at most this long.
     async fn on(&mut self, caller: &Caller, wait: Duration) -> Result<Piece, Failure> {
         let span = Span { from: self.at, limit: STEP, wait };
         let reading = self.place.window(self.client, Side::Out, span);
@@ -364,7 +364,7 @@ impl<'a> ReadProgress<'a> {
         let (job, id) = (self.place.job(), self.place.id());
         let before = seat.notes.cursor(job, Side::Out, who);
         if before < self.from {
-            // What was said before the input, and has not been read.
+            // Output from before the input that has not been read.
             more.push((Key::Unread, format!("{before}-{}", self.from)));
         }
         seat.notes.read_to(job, Side::Out, who, self.kept.to());
@@ -377,7 +377,7 @@ impl<'a> ReadProgress<'a> {
     }
 }
 
-/// Lets go of the beginning of a piece.
+/// Drops the beginning of a piece.
 fn drop_front(piece: &mut Piece, over: usize) {
     if over > 0 {
         let gone = piece.bytes.drain(..over);

@@ -1,4 +1,4 @@
-//! `pty_write`, `pty_resize`, `pty_signal` and `pty_close`: what changes a session.
+//! `pty_write`, `pty_resize`, `pty_signal` and `pty_close`: changes to a session.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::place::{PtySession, Who};
+use super::session::{PtySession, Who};
 use crate::handles::Handle;
 use crate::runs::control;
 use crate::sessions::control::{self as controlling, act};
@@ -29,13 +29,13 @@ use crate::verbs::session::open::size;
 use crate::verbs::session::send::SendInput;
 use crate::verbs::stop::LADDER;
 
-/// Bytes that are typed in one exchange.
+/// How many bytes are typed in one exchange.
 const PART: usize = 32 << 10;
 
-/// A program that does not read is not waited for any longer, whatever is left.
+/// How long to wait for a program that does not read its input.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long an answer may take on the way, at most.
+/// How long an answer may take to arrive.
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// The longest single write.
@@ -50,7 +50,7 @@ pub(super) async fn input(
 ) -> Result<usize, Failure> {
     if data.len() > LONGEST {
         return Err(Failure::new(Kind::TooLarge, "data has more than 8 MiB")
-            .with_hint("write it to a file on the server in several calls, and use that"));
+            .with_hint("write it to a file on the server in several calls, and use that file"));
     }
     let written = match place {
         PtySession::Pipe(pipe) if pipe.labels.read_only == Some(true) => {
@@ -89,7 +89,8 @@ async fn type_into(
                     break;
                 }
             }
-            // Nobody reads: what was taken of this part is not known, and is not claimed.
+            // The program does not read: how much of this part it took is not known, so none is
+            // claimed.
             Err(failure) if failure.kind == Kind::Busy => break,
             Err(failure) => return Err(failure),
         }
@@ -100,17 +101,17 @@ async fn type_into(
     Ok(written)
 }
 
-/// Whether it is text with tabs in it, and not keys: those have other control characters, or end
-/// with the tab key.
+/// Whether this is text with tabs, not keys: those have other control characters, or end with the
+/// tab key.
 fn is_text(data: &[u8]) -> bool {
     let keys = |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\r' | b'\n');
     data.last() != Some(&b'\t') && data.contains(&b'\t') && !data.iter().any(keys)
 }
 
-/// The failure of input that its program did not take as a whole.
+/// The failure when a program did not take all of its input.
 pub(super) fn not_all_taken(written: usize, of: usize) -> Failure {
-    let text = format!("the program took {written} of {of} bytes and does not read on");
-    Failure::new(Kind::Busy, text).with_hint("look at what it shows; then type the rest, or ctrl-c")
+    let text = format!("the program took {written} of {of} bytes, and reads no more");
+    Failure::new(Kind::Busy, text).with_hint("look at its screen; then type the rest, or ctrl-c")
 }
 
 /// The arguments of `pty_write`.
@@ -121,7 +122,7 @@ pub struct PtyWrite {
     pub session_id: String,
     /// Typed as is; \n is the enter key, \u0003 is ctrl-c, \t at the end is the tab key.
     pub data: String,
-    /// For whom you act.
+    /// Whom you act for.
     pub owner: Option<String>,
     /// Needed while a client is attached.
     pub client_id: Option<String>,
@@ -134,8 +135,8 @@ pub struct PtyWrite {
 impl Tool for PtyWrite {
     const NAME: &'static str = "pty_write";
     const TITLE: &'static str = "Type into terminal";
-    const ABOUT: &'static str = "Type into a session, and return at once; says how many bytes its program took. \
-        Read what comes with pty_read.";
+    const ABOUT: &'static str = "Type into a session, and return at once; says how many bytes its \
+        program took. Read the output with pty_read.";
     const EFFECT: Effect = Effect::ACTS;
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
@@ -164,7 +165,7 @@ impl Tool for PtyWrite {
         let header = Header::ending(word(id), &id.to_string(), Fate::of(&place.state()));
         let header = header.field(Key::Written, written);
         if written < data.len() {
-            let rest = format!("{written} of {} bytes; it does not read on", data.len());
+            let rest = format!("{written} of {} bytes; it reads no more", data.len());
             return Ok(format!("{}\n", header.field(Key::Reason, rest).end()));
         }
         Ok(format!("{}\n", header.end()))
@@ -181,7 +182,7 @@ pub struct PtyResize {
     pub cols: u16,
     /// Rows.
     pub rows: u16,
-    /// For whom you act.
+    /// Whom you act for.
     pub owner: Option<String>,
     /// Needed while a client is attached.
     pub client_id: Option<String>,
@@ -218,7 +219,7 @@ pub struct PtySignal {
     pub session_id: String,
     /// INT, TERM, KILL, HUP, QUIT, USR1 or USR2.
     pub signal: String,
-    /// For whom you act.
+    /// Whom you act for.
     pub owner: Option<String>,
     /// Needed while a client is attached.
     pub client_id: Option<String>,
@@ -261,7 +262,7 @@ impl Tool for PtySignal {
 pub struct PtyClose {
     /// Session id, e.g. s3.
     pub session_id: String,
-    /// For whom you act.
+    /// Whom you act for.
     pub owner: Option<String>,
     /// Needed while a client is attached.
     pub client_id: Option<String>,
@@ -270,8 +271,8 @@ pub struct PtyClose {
 impl Tool for PtyClose {
     const NAME: &'static str = "pty_close";
     const TITLE: &'static str = "Close session";
-    const ABOUT: &'static str = "Close a session and end its programs: HUP, then TERM, then KILL, 5 s apart. What it \
-        said stays readable for a day.";
+    const ABOUT: &'static str = "Close a session and end its programs: HUP, then TERM, then KILL, 5 s apart. Its output stays readable \
+        for a day.";
     const EFFECT: Effect = Effect::ENDS;
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {

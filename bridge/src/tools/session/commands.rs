@@ -1,4 +1,5 @@
-//! `session_commands` and `session_command_status`: what was carried out in a session, by number.
+//! `session_commands` and `session_command_status`: the commands that were run in a session, by
+//! number.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::tools::seat::Seat;
 use crate::tools::tool::{Effect, Tool};
 use crate::verbs::session::commands::{CommandStatus, CommandStatusAnswer, Commands, MOST};
 
-/// Bytes of a command's output that are shown unless the call says otherwise.
+/// How many bytes of a command's output are shown by default.
 const BYTES: u32 = 6_000;
 
 /// The arguments of `session_commands`.
@@ -28,14 +29,14 @@ const BYTES: u32 = 6_000;
 pub struct SessionCommands {
     /// Session id or server/name; default: the active or only one.
     pub session: Option<String>,
-    /// The latest so many (default 20, at most 100).
+    /// How many of the latest (default 20, at most 100).
     pub limit: Option<u32>,
 }
 
 impl Tool for SessionCommands {
     const NAME: &'static str = "session_commands";
     const TITLE: &'static str = "List commands";
-    const ABOUT: &'static str = "List the commands that were carried out in a session, by whomever: number, exit code, \
+    const ABOUT: &'static str = "List the commands that were run in a session, by anybody: number, exit code, \
         duration, age, directory, text.";
     const EFFECT: Effect = Effect::READS;
 
@@ -65,7 +66,7 @@ impl Tool for SessionCommands {
         let header = Header::new(Word::Session).value(&found.handle.id.to_string());
         let header = header.words(format_args!("{} commands", commands.len()));
         if commands.is_empty() && !found.status.marked {
-            let text = "Its shell does not mark its commands: they are not known.\n";
+            let text = "Its shell does not mark its commands, so they are not known.\n";
             return Ok(format!("{}\n{text}", header.end()));
         }
         let (text, _) = table.within(Budget::default());
@@ -83,15 +84,15 @@ pub struct SessionCommandStatus {
     pub number: Option<u64>,
     /// Seconds to wait for its end (default 0).
     pub wait: Option<f64>,
-    /// Bytes of its output, the first (default 6000).
+    /// How many of its first output bytes (default 6000).
     pub max_bytes: Option<u32>,
 }
 
 impl Tool for SessionCommandStatus {
     const NAME: &'static str = "session_command_status";
     const TITLE: &'static str = "Command status";
-    const ABOUT: &'static str = "Show how one command of a session is: running or its exit code, duration, and its output; \
-        may wait for its end.";
+    const ABOUT: &'static str = "Show one command of a session: running or its exit code, \
+        duration, and output; can wait for its end.";
     const EFFECT: Effect = Effect::READS;
 
     async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {

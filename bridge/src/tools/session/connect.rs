@@ -1,5 +1,5 @@
 //! `session_connect`, `session_set_active`, `session_list` and `session_close`: which sessions
-//! there are, and which is meant.
+//! there are, and which is the default.
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::session::Caller as Hand;
@@ -35,15 +35,15 @@ pub struct SessionConnect {
     pub server: Option<String>,
     /// Session name (default main).
     pub name: Option<String>,
-    /// Make it the default of later calls.
+    /// Make it the default for later calls.
     pub active: Option<bool>,
 }
 
 impl Tool for SessionConnect {
     const NAME: &'static str = "session_connect";
     const TITLE: &'static str = "Quick connect";
-    const ABOUT: &'static str = "Quick connect: take up the named session of a server, or open it, in one call. The \
-        same name is the same session, also for people.";
+    const ABOUT: &'static str = "Quick connect: resume the named session of a server, or open it, \
+        in one call. The same name is the same session, for people too.";
     const EFFECT: Effect =
         Effect { read_only: false, destructive: false, idempotent: true, open_world: true };
 
@@ -71,15 +71,15 @@ impl Tool for SessionConnect {
 pub struct SessionSetActive {
     /// Session id, server/name or name.
     pub session: Option<String>,
-    /// Or a server: its only session is meant.
+    /// Or a server, for its only session.
     pub server: Option<String>,
 }
 
 impl Tool for SessionSetActive {
     const NAME: &'static str = "session_set_active";
     const TITLE: &'static str = "Choose default session";
-    const ABOUT: &'static str = "Choose the default session, or the default server, of calls that name none; with \
-        neither, choose nothing. Kept for everybody who uses this installation.";
+    const ABOUT: &'static str = "Choose the default session or server for calls that name none; \
+        with neither, clear the choice. Kept for everybody who uses this installation.";
     const EFFECT: Effect =
         Effect { read_only: false, destructive: false, idempotent: true, open_world: false };
 
@@ -115,7 +115,7 @@ impl Tool for SessionSetActive {
 pub struct SessionList {
     /// Only on this server.
     pub server: Option<String>,
-    /// Those that have ended or are lost, too.
+    /// Include those that have ended or are lost.
     pub all: Option<bool>,
 }
 

@@ -27,14 +27,14 @@ pub struct SessionControl {
     pub keys: Vec<String>,
     /// Session id or server/name; default: the active or only one.
     pub session: Option<String>,
-    /// Seconds to wait for what comes (default 2).
+    /// Seconds to wait for output (default 2).
     pub wait: Option<f64>,
 }
 
 impl Tool for SessionControl {
     const NAME: &'static str = "session_control";
     const TITLE: &'static str = "Press keys";
-    const ABOUT: &'static str = "Press control keys in a session, such as ctrl_c, ctrl_d, tab, esc or arrows, and see what comes.";
+    const ABOUT: &'static str = "Press control keys in a session, such as ctrl_c, ctrl_d, tab, esc or arrows, and get the output that follows.";
     const EFFECT: Effect = Effect::ACTS;
 
     async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {
@@ -51,7 +51,7 @@ impl Tool for SessionControl {
             bytes: raw_bytes(budget),
             caller: Some(Hand::default()),
             literal: false,
-            cancelled: "the wait was cancelled; what was pressed stays pressed",
+            cancelled: "the wait was cancelled; the keys have been pressed",
             ..SendInput::new(self.keys.into_iter().map(Input::Key).collect())
         };
         let answer = send.carry_out(client, &found.handle, caller).await?;

@@ -1,4 +1,4 @@
-//! `session_diagnostics`: why a session does not do what somebody expects of it.
+//! `session_diagnostics`: why a session does not do what one expects.
 
 use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::session::{Doing, Status};
@@ -93,19 +93,19 @@ impl Tool for SessionDiagnostics {
     }
 }
 
-/// What somebody should know, and what to do about it.
+/// Warnings, and what to do about them.
 fn warnings(found: &KnownSession, status: &Status) -> Vec<String> {
     let mut all = Vec::new();
     match status.doing {
         Doing::Password => {
-            all.push("it waits for a password: a person types it, or a secret by name".to_owned());
+            all.push("it is waiting for a password: a person can type it, or you can send a secret by name".to_owned());
         }
-        Doing::Pager => all.push("a pager waits: press q".to_owned()),
+        Doing::Pager => all.push("a pager is waiting: press q".to_owned()),
         Doing::Editor => {
             all.push("a program fills the screen: look at it before you type".to_owned());
         }
         Doing::Repl => {
-            all.push("another interpreter than the shell reads what is typed".to_owned());
+            all.push("an interpreter other than the shell reads what is typed".to_owned());
         }
         Doing::Prompt | Doing::Running | Doing::Exited => {}
     }
@@ -114,14 +114,14 @@ fn warnings(found: &KnownSession, status: &Status) -> Vec<String> {
             all.push("you may not type now: ask for a handoff, or wait".to_owned());
         }
         if rights.rule == TypingRule::UserOnly {
-            all.push("only people may type, until one changes the policy".to_owned());
+            all.push("only people may type until one of them changes the policy".to_owned());
         }
     }
     if matches!(&status.labels, Some(Labels { read_only: Some(true), .. })) {
-        all.push("it was opened as read-only: nobody types".to_owned());
+        all.push("it was opened as read-only: nobody may type".to_owned());
     }
     if let Some(lost) = status.lost {
-        all.push(format!("it has no program any more: {}", lost.name()));
+        all.push(format!("its program is gone: {}", lost.name()));
     }
     let state = &found.job.state;
     if state.dropped_bytes > 0 {
@@ -138,7 +138,7 @@ fn warnings(found: &KnownSession, status: &Status) -> Vec<String> {
         && idle * 2 > limit
     {
         let left = human::duration(Duration::from_millis(limit.saturating_sub(idle)));
-        all.push(format!("it is closed after {left} more of silence"));
+        all.push(format!("it is closed after another {left} of silence"));
     }
     all
 }

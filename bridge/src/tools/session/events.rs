@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::text::neutral::neutral_within;
 use crate::text::signal;
 
-/// Characters of what was typed that are shown.
+/// How many characters of typed text are shown.
 const TYPED: usize = 200;
 
 /// Who did what: `laptop/ai-local(a) typed "ls⏎"`.
@@ -18,7 +18,7 @@ pub(super) fn describe(event: &Event) -> String {
         None => String::new(),
     };
     let done = match &event.what {
-        None => "did something that only a newer version knows".to_owned(),
+        None => "did something that only a newer version understands".to_owned(),
         Some(What::Opened) => "opened it".to_owned(),
         Some(What::Typed { text: Some(text), length }) => {
             let shown = with_signs(text);
@@ -55,7 +55,7 @@ pub(super) fn describe(event: &Event) -> String {
         Some(What::Changed) => "changed its labels or limits".to_owned(),
         Some(What::Closed) => "closed it".to_owned(),
         Some(What::Ended) => "its program ended".to_owned(),
-        Some(_) => "did something that only a newer version knows".to_owned(),
+        Some(_) => "did something that only a newer version understands".to_owned(),
     };
     text.push_str(&done);
     neutral_within(&text, TYPED + 200)

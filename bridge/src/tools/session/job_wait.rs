@@ -1,4 +1,4 @@
-//! `job_wait`: one call that waits for many.
+//! `job_wait`: waits for several jobs in one call.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `session_open`: a terminal that stays, for a model.
+//! `session_open`: a persistent terminal, for a model.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ use crate::verbs::session::open::{OpenSession, Opened, USUAL};
 pub struct SessionOpen {
     /// Server name, from servers.
     pub server: String,
-    /// Resumed if it runs.
+    /// Resumed if it is running.
     pub name: Option<String>,
     /// Default: login shell.
     pub command: Option<String>,

@@ -1,4 +1,4 @@
-//! `session_retry`: a command until it succeeds, with pauses that grow.
+//! `session_retry`: repeats a command until it succeeds, with growing pauses.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub struct SessionRetry {
     pub delay: Option<f64>,
     /// Succeeds if the output matches this regex, whatever the exit code.
     pub success_pattern: Option<String>,
-    /// Fails if the output matches this regex, also with exit 0.
+    /// Fails if the output matches this regex, even with exit 0.
     pub fail_pattern: Option<String>,
     /// Seconds for each attempt (default 20).
     pub timeout: Option<f64>,
@@ -91,7 +91,7 @@ impl SessionRetry {
     fn verb(&self) -> Result<Retry, Failure> {
         let seconds = |what: &str, asked: Option<f64>, default: f64| {
             Duration::try_from_secs_f64(asked.unwrap_or(default)).map_err(|_| {
-                let text = format!("{what} is not a number of seconds from 0 up");
+                let text = format!("{what} is not a number of seconds that is 0 or more");
                 Failure::new(Kind::InvalidArgument, text)
             })
         };
@@ -151,7 +151,7 @@ fn line(number: usize, attempt: &Attempt) -> String {
     format!("attempt {number}: {end}{}", if attempt.success { " success" } else { "" })
 }
 
-/// An attempt as an answer of its own.
+/// The answer for one attempt.
 fn in_full(attempt: &Attempt, budget: Budget) -> String {
     let id = attempt.handle.id;
     match &attempt.result {

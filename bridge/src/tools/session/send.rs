@@ -24,7 +24,7 @@ pub struct SessionSend {
     pub text: Option<String>,
     /// Press Enter after text (default true).
     pub enter: Option<bool>,
-    /// Stored secret to type unseen, by name.
+    /// Name of a stored secret to type unseen.
     pub secret: Option<String>,
     /// Then these keys: ctrl-c, up, f5, escape …
     pub keys: Option<Vec<String>>,
@@ -80,7 +80,7 @@ impl SessionSend {
             }
         } else if let Some(text) = &self.text {
             fits("text", text.as_bytes()).map_err(|failure| {
-                failure.with_hint("write it to a file with run and its stdin, and use that")
+                failure.with_hint("write it to a file with run and its stdin, and use that file")
             })?;
             input.push(match self.enter.unwrap_or(true) {
                 true => line(text.as_str()),

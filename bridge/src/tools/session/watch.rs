@@ -30,8 +30,8 @@ pub struct SessionWatch {
 impl Tool for SessionWatch {
     const NAME: &'static str = "session_watch";
     const TITLE: &'static str = "Watch session";
-    const ABOUT: &'static str = "Wait (long-poll) until a session says something or something happens to it: typing, \
-        lease, resize, people coming and going. Whichever is first.";
+    const ABOUT: &'static str = "Wait (long-poll) until a session prints something or something \
+        happens to it: typing, lease, resize, people coming and going.";
     const EFFECT: Effect = Effect::READS;
 
     async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {

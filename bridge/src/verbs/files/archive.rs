@@ -18,7 +18,7 @@ const CHANGED: usize = 10_000;
 pub struct MakeArchive<'a> {
     /// The directory.
     pub dir: &'a ServerPath,
-    /// Leave out what begins with a dot, and what .gitignore names.
+    /// Leave out names that begin with a dot, and what .gitignore excludes.
     pub tidy: bool,
 }
 

@@ -25,7 +25,7 @@ pub struct ListRequest<'a> {
     pub limit: Option<u32>,
     /// In which order.
     pub sort: Sort,
-    /// Leave out what begins with a dot, and what .gitignore names.
+    /// Leave out names that begin with a dot, and what .gitignore excludes.
     pub tidy: bool,
 }
 

@@ -21,7 +21,7 @@ pub struct SearchRequest<'a> {
     pub pattern: String,
     /// The pattern is plain text.
     pub fixed: bool,
-    /// Capitals do not count.
+    /// Ignore case.
     pub ignore_case: bool,
     /// Only in files that fit these patterns; in all if there are none.
     pub globs: Vec<String>,
@@ -31,7 +31,7 @@ pub struct SearchRequest<'a> {
     pub limit: Option<u32>,
     /// Also in what begins with a dot and what .gitignore names.
     pub all: bool,
-    /// Only name the files.
+    /// Print only the names of the files.
     pub names: bool,
 }
 

@@ -22,7 +22,7 @@ pub struct Sync {
     pub direction: Direction,
     /// Remove what is only at the destination.
     pub delete: bool,
-    /// Compare contents, and not only sizes and times.
+    /// Compare contents, not only sizes and times.
     pub checksum: bool,
 }
 

@@ -29,7 +29,7 @@ pub struct Send<'a> {
     pub from: PathBuf,
     /// Where to.
     pub to: &'a ServerPath,
-    /// Replace what is there.
+    /// Replace what exists.
     pub overwrite: bool,
     /// A directory with all that is in it.
     pub recursive: bool,

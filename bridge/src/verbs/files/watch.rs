@@ -16,7 +16,7 @@ pub struct AwaitChange {
     pub wait: Duration,
     /// Returns at once if the file is in another state than this.
     pub revision: Option<u64>,
-    /// All directories beneath it, too.
+    /// Also all directories beneath it.
     pub recursive: bool,
 }
 

@@ -12,7 +12,7 @@ use crate::verbs::servers::{Inquiry, reachable};
 pub struct Sessions {
     /// Only those of this server.
     pub server: Option<String>,
-    /// Those that have ended or are lost, too.
+    /// Include those that have ended or are lost.
     pub all: bool,
 }
 

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::{Ends, Wanted, failure, run};
 use crate::cli::output::print;
 
-/// How long until something that is in use is tried again.
+/// How long to wait before trying again while something is in use.
 const AGAIN: Duration = Duration::from_millis(500);
 
 pub(super) async fn mount(wanted: &Wanted<'_>) -> Result<(), Failure> {
@@ -24,16 +24,16 @@ pub(super) async fn mount(wanted: &Wanted<'_>) -> Result<(), Failure> {
     print(&format!("ready {}\n", wanted.dir.display()))?;
     ends.next().await;
     note!(
-        "farwire: unmounting, once all that was written has been sent; Ctrl-C again does not wait for it"
+        "farwire: unmounting once everything that was written has been sent; press Ctrl-C again not to wait"
     );
     tokio::select! {
         () = unmount(wanted) => Ok(()),
         () = ends.next() => {
-            // What is mounted would wait for us for ever.
+            // Processes that use the mount would wait for us forever.
             let _ = run(Command::new("umount").args(["-i", "-l"]).arg(&wanted.dir)).await;
-            let text = "it was ended before all was sent";
+            let text = "it was ended before everything was sent";
             Err(Failure::new(Kind::Cancelled, text)
-                .with_hint("davfs2 keeps what it had not sent beneath /var/cache/davfs2"))
+                .with_hint("davfs2 keeps what it has not sent in /var/cache/davfs2"))
         }
     }
 }
@@ -45,15 +45,14 @@ async fn begin(wanted: &Wanted<'_>) -> Result<(), Failure> {
     if wanted.read_only {
         mount.args(["-o", "ro"]);
     }
-    // Its questions are answered here, and asked of nobody.
+    // Its questions are answered here; nobody is asked.
     mount.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = mount.process_group(0).kill_on_drop(true).spawn().map_err(wrong)?;
     if let Some(mut input) = child.stdin.take() {
         let answers = format!("farwire\n{}\n", wanted.token);
         input.write_all(answers.as_bytes()).await.map_err(wrong)?;
     }
-    // What stays to do the work keeps the pipe open: it is read until the program ends, and no
-    // further.
+    // The daemon that stays keeps the pipe open: read only until the program ends.
     let mut said = child.stderr.take();
     let status = child.wait().await.map_err(wrong)?;
     if status.success() {
@@ -62,14 +61,14 @@ async fn begin(wanted: &Wanted<'_>) -> Result<(), Failure> {
     let mut text = String::new();
     if let Some(said) = &mut said {
         use tokio::io::AsyncReadExt as _;
-        // Without it there is the status.
+        // Without a message, use the exit status.
         let _ = said.read_to_string(&mut text).await;
     }
     let last = text.lines().rfind(|line| !line.trim().is_empty()).map(str::to_owned);
     Err(failure("mount", &last.unwrap_or_else(|| status.to_string())))
 }
 
-/// Takes it away, as soon as nobody uses it.
+/// Unmounts it, as soon as nobody uses it.
 async fn unmount(wanted: &Wanted<'_>) {
     let mut told = false;
     while let Err(why) = run(Command::new("umount").arg(&wanted.dir)).await {

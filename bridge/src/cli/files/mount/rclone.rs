@@ -23,23 +23,23 @@ use super::{Ends, Wanted, failure, fusermount, run};
 use crate::cli::output::print;
 use crate::text::neutral::neutral_within;
 
-/// Whether it is still mounted is looked at so often.
+/// How often to check whether it is still mounted.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// How long until something that is in use, or not yet sent, is looked at again.
+/// How long to wait before checking again what is in use, or not yet sent.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// What a directory holds is asked for again after so many nanoseconds.
+/// Directory contents are read again after this many nanoseconds.
 const FRESH: u64 = 5_000_000_000;
 
-/// What is not sent is given up after this time without progress, when the mount is gone: the
-/// server refuses it.
+/// After the unmount, unsent files are given up after this long without progress: the server
+/// refuses them.
 const STUCK: Duration = Duration::from_secs(60);
 
-/// A daemon without anything to do ends within this time, or is ended.
+/// An idle daemon ends within this time, or is killed.
 const GOODBYE: Duration = Duration::from_secs(3);
 
-/// No answer of the daemon is longer.
+/// The longest answer of the daemon.
 const ANSWER: u64 = 1 << 20;
 
 pub(super) async fn mount(wanted: &Wanted<'_>) -> Result<(), Failure> {
@@ -52,7 +52,7 @@ pub(super) async fn mount(wanted: &Wanted<'_>) -> Result<(), Failure> {
     let mut rclone = match started {
         Ok(rclone) => rclone,
         Err(failure) => {
-            // It may have come as far as that.
+            // It may have got this far.
             let _ = unmount(wanted, &["-z"]).await;
             return Err(failure);
         }
@@ -94,8 +94,7 @@ impl Rclone {
     /// Starts it, and lets it mount.
     async fn start(wanted: &Wanted<'_>, cache: &Cache) -> Result<Self, Failure> {
         let password = token()?;
-        // What is secret goes where other users of this machine cannot read it: not among the
-        // arguments.
+        // Secrets go where other users of this machine cannot read them: not into the arguments.
         let mut child = Command::new("rclone")
             .args(["rcd", "--rc-addr", "127.0.0.1:0", "--cache-dir"])
             .arg(&cache.path)
@@ -106,12 +105,12 @@ impl Rclone {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            // A Ctrl-C is for us: it has something to send yet.
+            // Ctrl-C is for us: the daemon still has something to send.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| failure("rclone", &error))?;
-        let said = child.stderr.take().ok_or_else(|| failure("rclone", &"it says nothing"))?;
+        let said = child.stderr.take().ok_or_else(|| failure("rclone", &"it prints nothing"))?;
         let mut said = BufReader::new(said).lines();
         let address = listens(&mut said).await?;
         let said = AbortOnDropHandle::new(tokio::spawn(pass_on(said)));
@@ -148,7 +147,7 @@ impl Rclone {
     /// Whether anything is mounted.
     async fn mounts(&self) -> bool {
         let listed = self.call("mount/listmounts", &json!({})).await;
-        // One that does not answer has ended, which is noticed elsewhere.
+        // A daemon that does not answer has ended, which is noticed elsewhere.
         listed.map_or(true, |listed| {
             listed["mountPoints"].as_array().is_some_and(|mounts| !mounts.is_empty())
         })
@@ -169,13 +168,14 @@ impl Rclone {
         Ok(errors > 0 && !sending)
     }
 
-    /// Takes the mount away, so that nothing more is written; waits until all is sent; ends it.
+    /// Unmounts, so that nothing more is written; waits until everything is sent; then ends the
+    /// daemon.
     async fn finish(&mut self, wanted: &Wanted<'_>) -> Result<(), Failure> {
         let mut told = false;
         while self.mounts().await {
             let Err(why) = unmount(wanted, &[]).await else { break };
             if !told {
-                note!("farwire: {why}; waiting for that, Ctrl-C again does not");
+                note!("farwire: {why}; waiting for it, press Ctrl-C again not to wait");
             }
             told = true;
             sleep(AGAIN).await;
@@ -191,14 +191,14 @@ impl Rclone {
                 0 => break,
                 count if since.elapsed() > STUCK => {
                     let _ = self.child.kill().await;
-                    return Err(unsent(&format!("the server does not take {count} of the files")));
+                    return Err(unsent(&format!(
+                        "the server does not accept {count} of the files"
+                    )));
                 }
                 count if !told => {
                     let files =
                         if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
-                    note!(
-                        "farwire: unmounted; {files} to be sent, Ctrl-C again does not wait for that"
-                    );
+                    note!("farwire: unmounted; {files} to be sent, press Ctrl-C again not to wait");
                 }
                 _ => {}
             }
@@ -221,16 +221,16 @@ impl Rclone {
         match left {
             Ok(Ok(0)) => Ok(()),
             Ok(Ok(count)) => {
-                Err(unsent(&format!("{count} of the files that were written are not sent")))
+                Err(unsent(&format!("{count} of the files that were written were not sent")))
             }
-            _ => Err(unsent("it is not known whether all that was written has been sent")),
+            _ => Err(unsent("it is not known whether everything that was written has been sent")),
         }
     }
 }
 
 fn unsent(text: &str) -> Failure {
     Failure::new(Kind::Cancelled, text)
-        .with_hint("they are kept here, and sent when the same is mounted again")
+        .with_hint("they are kept here, and are sent when the same directory is mounted again")
 }
 
 /// Where the daemon listens, as it says when it does.
@@ -277,12 +277,12 @@ async fn unmount(wanted: &Wanted<'_>, more: &[&str]) -> Result<(), String> {
     run(Command::new(program).arg("-u").args(more).arg(&wanted.dir)).await
 }
 
-/// Where what is to be sent is kept. One for each place: what was written to one is never sent to
+/// Where unsent files are kept. One for each place: what was written to one is never sent to
 /// another.
 #[derive(Debug)]
 struct Cache {
     path: PathBuf,
-    /// While it is open the directory is ours.
+    /// While it is open, the directory belongs to us.
     _lock: File,
 }
 
@@ -298,15 +298,15 @@ impl Cache {
         Self::own_in(&above.join("farwire/mounts"), place)
     }
 
-    /// Writes down what the daemon reaches. A remote with a name is found again in the cache,
-    /// whatever its URL is then.
+    /// Writes the daemon's configuration. A named remote is found again in the cache, even if its
+    /// URL has changed.
     fn configured(&self, wanted: &Wanted<'_>) -> Result<PathBuf, Failure> {
         use std::io::Write as _;
         use std::os::unix::fs::OpenOptionsExt as _;
         let path = self.path.join("rclone.conf");
         let text = format!(
-            // Of others rclone knows no times of changes: a file that keeps its size would be the
-            // same for ever.
+            // From other vendors rclone gets no modification times: a file that keeps its size
+            // would never be seen as changed.
             "[farwire]\ntype = webdav\nvendor = owncloud\nurl = {}\nbearer_token = {}\n",
             wanted.url, wanted.token
         );
@@ -321,9 +321,9 @@ impl Cache {
         Ok(path)
     }
 
-    /// Leaves nothing of it, once all has been sent.
+    /// Removes it once everything has been sent.
     fn remove(&self) {
-        // What stays takes room, and no more.
+        // What remains only takes up space.
         let _ = std::fs::remove_dir_all(&self.path);
     }
 

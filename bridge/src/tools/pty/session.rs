@@ -1,5 +1,5 @@
-//! Who asks for a session of category `pty`, and what its id stands for: a terminal, or a program
-//! with separate streams.
+//! The caller of a tool of category `pty`, and what a session id stands for: a terminal, or a
+//! program with separate streams.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::text::header::{Call, Fate};
 use crate::text::neutral::neutral_within;
 use crate::tools::seat::Seat;
 
-/// The owner that a call acts for, and the client that it says it is.
+/// The owner that a call acts for, and the client id that it gives.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Who<'a> {
     pub(super) owner: Option<&'a str>,
@@ -34,7 +34,7 @@ impl<'a> Who<'a> {
         let owner = label("owner", owner)?;
         if owner.is_none() && seat.settings.owner_required {
             return Err(Failure::new(Kind::InvalidArgument, "owner is missing")
-                .with_hint("say in owner for whom you act; use the same owner in every call"));
+                .with_hint("say in owner whom you act for; use the same owner in every call"));
         }
         Ok(Self { owner, client: label("client_id", client)? })
     }
@@ -45,7 +45,7 @@ impl<'a> Who<'a> {
     }
 }
 
-/// Checks a name that a caller gave. An empty one is none.
+/// Checks a name that a caller gave. An empty one counts as missing.
 pub(super) fn label<'a>(what: &str, text: Option<&'a String>) -> Result<Option<&'a str>, Failure> {
     let text = text.map(|text| text.trim()).filter(|text| !text.is_empty());
     let wrong =
@@ -87,7 +87,7 @@ impl PtySession {
             found.free_for(who.client)?;
             let rights = found.status.typing.as_ref();
             if rights.is_some_and(|rights| rights.lease.is_some()) {
-                // A client that was given the lease acts through us now: we keep it for it.
+                // A client that was given the lease acts through us now: we renew it on its behalf.
                 let client = seat.shared_client().await?;
                 seat.leases.hold(client, &found.handle.server, found.handle.job, &who.caller())?;
             }
@@ -142,7 +142,7 @@ impl PtySession {
             return Ok(());
         }
         let text = format!("{} has ended: {}", self.id(), Fate::of(&state));
-        Err(Failure::new(Kind::AlreadyEnded, text).with_hint("pty_read still reads what it said"))
+        Err(Failure::new(Kind::AlreadyEnded, text).with_hint("pty_read still reads its output"))
     }
 
     /// Reads a part of its output.
@@ -169,7 +169,7 @@ pub(super) fn for_owner(call: Call, owner: Option<&str>) -> Call {
     }
 }
 
-/// A wait that was asked for in milliseconds, within the longest wait of a call.
+/// The requested wait in milliseconds, limited to the longest wait of a call.
 pub(super) fn millis(seat: &Seat, asked: Option<u64>, default: Duration) -> Duration {
     asked.map_or(default, Duration::from_millis).min(seat.settings.max_wait)
 }
