@@ -35,7 +35,7 @@ const BUDGET: u32 = 4 << 20;
 /// comes next.
 #[derive(Args, Debug)]
 pub(crate) struct Output {
-    /// Which run, such as r12
+    /// The run, such as r12
     id: String,
     /// Follow it until the program ends
     #[arg(short, long)]
@@ -66,7 +66,7 @@ enum Part {
 
 #[derive(Args, Debug)]
 pub(crate) struct Stop {
-    /// Which run, such as r12
+    /// The run, such as r12
     id: String,
     /// Send only this signal [default: INT, then TERM, then KILL]
     #[arg(long, value_name = "SIGNAL")]

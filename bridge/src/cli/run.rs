@@ -46,7 +46,7 @@ const HEED: Duration = Duration::from_secs(2);
 
 #[derive(Args, Debug)]
 pub(crate) struct Run {
-    /// Which server
+    /// The server
     server: String,
     /// The program and its arguments, after `--`; no shell interprets them
     #[arg(last = true, value_name = "ARGV")]

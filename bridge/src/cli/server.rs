@@ -79,7 +79,7 @@ pub(crate) struct Ls {
 
 #[derive(Args, Debug)]
 pub(crate) struct Named {
-    /// Which server
+    /// The server
     name: String,
     #[command(flatten)]
     json: Json,
@@ -87,7 +87,7 @@ pub(crate) struct Named {
 
 #[derive(Args, Debug)]
 pub(crate) struct Update {
-    /// Which server
+    /// The server
     name: String,
     /// Its new name
     #[arg(long, value_name = "NAME")]
@@ -118,7 +118,7 @@ pub(crate) struct AddServer {
 
 #[derive(Args, Debug)]
 pub(crate) struct Accept {
-    /// Which server
+    /// The server
     name: String,
     /// Accept the agent with this fingerprint; without this option, the fingerprint is shown
     #[arg(long, value_name = "FINGERPRINT")]

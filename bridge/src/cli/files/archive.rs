@@ -26,7 +26,7 @@ use crate::verbs::files::archive::{ArchiveAnswer, MakeArchive};
 /// counted. It is not compressed: pipe it to `zstd` or `gzip` for that.
 #[derive(Args, Debug)]
 pub(crate) struct Archive {
-    /// Which directory: SERVER or SERVER:PATH
+    /// The directory: SERVER or SERVER:PATH
     dir: ServerPath,
     /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
@@ -56,7 +56,7 @@ impl Archive {
             None if self.json.json || io::stdout().is_terminal() => {
                 return Err(Failure::new(
                     Kind::InvalidArgument,
-                    "an archive is not written to a terminal",
+                    "standard output is a terminal or has the JSON, and cannot take the archive",
                 )
                 .with_hint("use -o FILE, or a pipe: `farwire files archive SERVER:DIR | tar -t`"));
             }

@@ -27,7 +27,7 @@ use crate::verbs::files::remove::Remove;
 /// `farwire files undo` restores it, unless it was too large to keep.
 #[derive(Args, Debug)]
 pub(crate) struct Rm {
-    /// Which: SERVER:PATH
+    /// The file or directory: SERVER:PATH
     file: ServerPath,
     /// Remove a directory with everything in it
     #[arg(short, long)]
@@ -66,7 +66,7 @@ pub(super) fn print_change(changed: &Changed, json: Json) -> Result<(), Failure>
 /// Make a directory on a server
 #[derive(Args, Debug)]
 pub(crate) struct Mkdir {
-    /// Which: SERVER:PATH
+    /// The new directory: SERVER:PATH
     dir: ServerPath,
     /// Create parents; succeed if it exists
     #[arg(short, long)]
@@ -88,7 +88,7 @@ impl Mkdir {
 /// file back if nobody has changed it meanwhile.
 #[derive(Args, Debug)]
 pub(crate) struct Edit {
-    /// Which: SERVER:PATH
+    /// The file: SERVER:PATH
     file: ServerPath,
     /// Text to replace; must occur exactly once; may be given several times, each with a --new
     #[arg(long, value_name = "TEXT", requires = "new")]

@@ -22,7 +22,7 @@ use crate::verbs::files::checksum::Checksum as Sums;
 /// code is 2.
 #[derive(Args, Debug)]
 pub(crate) struct Checksum {
-    /// Which files: SERVER:PATH
+    /// The files: SERVER:PATH
     #[arg(required = true)]
     files: Vec<ServerPath>,
     /// Include all files in a directory

@@ -20,9 +20,9 @@ use crate::verbs::files::copy::{Copy, CopyAnswer};
 /// to another, the data passes through this machine, but is never written to its disk.
 #[derive(Args, Debug)]
 pub(crate) struct Cp {
-    /// Which: SERVER:PATH
+    /// The file or directory: SERVER:PATH
     from: ServerPath,
-    /// Where to: SERVER:PATH
+    /// The destination: SERVER:PATH
     to: ServerPath,
     /// Copy a directory with everything in it
     #[arg(short, long)]
@@ -43,9 +43,9 @@ pub(crate) struct Cp {
 /// is copied, compared by content, and only then removed.
 #[derive(Args, Debug)]
 pub(crate) struct Mv {
-    /// Which: SERVER:PATH
+    /// The file or directory: SERVER:PATH
     from: ServerPath,
-    /// Where to: SERVER:PATH
+    /// The destination: SERVER:PATH
     to: ServerPath,
     /// Replace an existing file or an empty directory
     #[arg(short, long)]

@@ -20,7 +20,7 @@ use crate::verbs::files::size::MeasureSize;
 /// them. Links are not followed.
 #[derive(Args, Debug)]
 pub(crate) struct Du {
-    /// Which: SERVER or SERVER:PATH
+    /// The files or directories: SERVER or SERVER:PATH
     #[arg(required = true)]
     paths: Vec<ServerPath>,
     #[command(flatten)]

@@ -31,7 +31,7 @@ use crate::verbs::files::stat::LookUp;
 /// List the directories that are open for files on a server
 #[derive(Args, Debug)]
 pub(crate) struct Roots {
-    /// Which server
+    /// The server
     server: String,
     #[command(flatten)]
     pub(crate) json: Json,
@@ -103,7 +103,7 @@ fn time(entry: &Entry) -> String {
 /// List a directory on a server, or its roots if it has several and no path is given
 #[derive(Args, Debug)]
 pub(crate) struct Ls {
-    /// Which directory: SERVER or SERVER:PATH
+    /// The directory: SERVER or SERVER:PATH
     dir: ServerPath,
     /// Show permissions, size and time
     #[arg(short, long)]
@@ -216,7 +216,7 @@ fn long(entry: &Entry, size: &str) -> String {
 /// Show a file on a server: its type, size, time, permissions and revision
 #[derive(Args, Debug)]
 pub(crate) struct Stat {
-    /// Which file: SERVER:PATH
+    /// The file: SERVER:PATH
     file: ServerPath,
     #[command(flatten)]
     pub(crate) json: Json,
@@ -242,7 +242,7 @@ impl Stat {
 /// Print the contents of files on a server, byte for byte
 #[derive(Args, Debug)]
 pub(crate) struct Cat {
-    /// Which files: SERVER:PATH
+    /// The files: SERVER:PATH
     #[arg(required = true)]
     files: Vec<ServerPath>,
 }
@@ -304,7 +304,7 @@ fn harmless(bytes: &[u8]) -> String {
 pub(crate) struct Search {
     /// A regular expression
     pattern: String,
-    /// Where: SERVER or SERVER:PATH
+    /// Where to search: SERVER or SERVER:PATH
     place: ServerPath,
     /// Treat the pattern as plain text, not as a regular expression
     #[arg(short = 'F', long)]

@@ -28,11 +28,11 @@ use crate::files::serve::serve;
 /// written has been sent; a second Ctrl-C does not wait for that.
 #[derive(Args, Debug)]
 pub(crate) struct Mount {
-    /// Which directory: SERVER or SERVER:PATH
+    /// The directory: SERVER or SERVER:PATH
     root: ServerPath,
     /// An empty directory here
     dir: PathBuf,
-    /// Which client to use [default: first found]
+    /// The client to use [default: first found]
     #[arg(long, value_name = "CLIENT")]
     with: Option<With>,
     /// Refuse every change

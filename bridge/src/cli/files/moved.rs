@@ -32,7 +32,7 @@ const NAMED: usize = 50;
 /// the exit code is 2.
 #[derive(Args, Debug)]
 pub(crate) struct Get {
-    /// Which: SERVER:PATH
+    /// The file or directory: SERVER:PATH
     from: ServerPath,
     /// Where to put it [default: here, under its own name]
     to: Option<PathBuf>,
@@ -53,9 +53,9 @@ pub(crate) struct Get {
 /// cannot be sent is named, the rest is sent, and the exit code is 2.
 #[derive(Args, Debug)]
 pub(crate) struct Put {
-    /// Which file here
+    /// The file or directory here
     from: PathBuf,
-    /// Where to: SERVER:PATH
+    /// The destination: SERVER:PATH
     to: ServerPath,
     /// Transfer a directory with everything in it
     #[arg(short, long)]

@@ -23,7 +23,7 @@ use crate::files::serve::{Guard, Served, serve};
 /// access to the root. Every access is decided on the server.
 #[derive(Args, Debug)]
 pub(crate) struct Serve {
-    /// Which directory: SERVER or SERVER:PATH
+    /// The directory: SERVER or SERVER:PATH
     dir: ServerPath,
     /// The root to serve, if the server has several and no path is given
     #[arg(long, value_name = "NAME")]

@@ -23,9 +23,9 @@ use crate::verbs::files::undo::{ListChanges, Preview, Revert};
 /// unless --force is given.
 #[derive(Args, Debug)]
 pub(crate) struct Undo {
-    /// Which root: SERVER or SERVER:ROOT
+    /// The root: SERVER or SERVER:ROOT
     root: ServerPath,
-    /// Which change, by its number
+    /// The change, by its number
     change: Option<u64>,
     /// List the changes instead
     #[arg(short, long, conflicts_with_all = ["change", "redo"])]

@@ -24,7 +24,7 @@ const ROUND: u64 = 300;
 /// Prints what changed. Exits with 124 if the time was up.
 #[derive(Args, Debug)]
 pub(crate) struct Watch {
-    /// What: SERVER:PATH
+    /// The file or directory: SERVER:PATH
     file: ServerPath,
     /// Also watch all directories beneath it
     #[arg(short, long)]

@@ -34,7 +34,7 @@ const WAITING: usize = 4;
 /// The write is atomic: the file is the old one or the new one, never anything in between.
 #[derive(Args, Debug)]
 pub(crate) struct Write {
-    /// Which: SERVER:PATH
+    /// The file: SERVER:PATH
     file: ServerPath,
     /// Replace an existing file
     #[arg(short, long)]

@@ -10,7 +10,7 @@ use crate::sessions::find::SessionName;
 /// The argument that names a session.
 #[derive(Args, Debug)]
 pub(crate) struct Which {
-    /// Which session: its id, such as s3, or SERVER/NAME
+    /// The session: its id, such as s3, or SERVER/NAME
     #[arg(value_name = "SESSION")]
     session: String,
 }
