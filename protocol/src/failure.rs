@@ -64,26 +64,26 @@ kinds! {
         => "correct the argument and try again";
     2 UnknownServer "unknown_server": "No server has this name here."
         => "`farwire servers` lists the names";
-    3 AmbiguousServer "ambiguous_server": "Several servers fit the name."
+    3 AmbiguousServer "ambiguous_server": "Several servers match the name."
         => "use the full name or the id that `farwire servers` shows";
-    4 ServerOffline "server_offline": "The server is enrolled, and its agent holds no connection to the relay."
+    4 ServerOffline "server_offline": "The server is enrolled, but its agent is not connected to the relay."
         => "check that `farwire-agent run` is up on the server";
     5 ServerSuspended "server_suspended": "The server has been suspended in the relay's records."
-        => "`farwire server update NAME --resume` lifts it";
-    6 ServerPending "server_pending": "The server has been created, and its agent has not enrolled yet."
+        => "`farwire server update NAME --resume` resumes it";
+    6 ServerPending "server_pending": "The server has been created, but its agent has not enrolled yet."
         => "run `farwire-agent enroll --token -` on the server, with the token that `farwire server create` printed";
-    7 ServerKeyChanged "server_key_changed": "Another key than the one that is pinned stands for this server."
-        => "compare with `farwire-agent fingerprint` on NAME itself; if it is right, `farwire server repin NAME`";
+    7 ServerKeyChanged "server_key_changed": "The server's key is not the one that is pinned for it."
+        => "compare it with `farwire-agent fingerprint` on NAME; if it matches, `farwire server repin NAME --bundle FILE`";
     8 RelayUnreachable "relay_unreachable": "The relay does not answer."
-        => "`farwire doctor` finds out why";
+        => "check the relay's address and that UDP to it is allowed; `farwire doctor` on a device tells more";
     9 RelayKeyMismatch "relay_key_mismatch": "What answered at the relay's address does not hold the relay's key."
-        => "compare with `farwire-relay url` on the relay; somebody may be in between";
-    10 RelayDenied "relay_denied": "The relay refused."
-        => "ask whoever runs the relay";
+        => "compare the key with what `farwire-relay url` prints on the relay; somebody may be intercepting the connection";
+    10 RelayDenied "relay_denied": "The relay refused the connection or the request."
+        => "ask the operator of the relay";
     11 Overloaded "overloaded": "The other side is at its limit."
         => "try again in a moment";
-    12 NotAuthorized "not_authorized": "The server does not let this device in."
-        => "on the server: `farwire-agent device add`";
+    12 NotAuthorized "not_authorized": "This device is not authorized on the server."
+        => "run `farwire-agent device add DEVICE --bundle FILE` on the server, with what `farwire fingerprint --bundle` prints here";
     13 NotGranted "not_granted": "This device may not do that on this server."
         => "ask the owner of the server for a wider grant";
     14 GrantExpired "grant_expired": "The grant for this has expired."
@@ -91,22 +91,22 @@ kinds! {
     15 RequiresLocalTrustedMcp "requires_local_trusted_mcp": "Only a trusted local Farwire can do this."
         => "run it through `farwire` on a machine that holds the keys";
     16 NotInitialized "not_initialized": "This installation has no identity yet."
-        => "`farwire init --relay -` makes one";
+        => "`farwire init --relay -` creates one";
     17 AlreadyInitialized "already_initialized": "This installation has an identity already."
         => "use another `--home`, or remove the old identity on purpose";
-    18 TokenMalformed "token_malformed": "The text is not a whole enrollment token."
+    18 TokenMalformed "token_malformed": "The text is not a complete enrollment token."
         => "copy the token again, from `fwe_` to its end";
     19 TokenUsed "token_used": "The token has been used."
-        => "make a new one with `farwire server create`";
+        => "create a new one with `farwire server create`";
     20 TokenExpired "token_expired": "The token has expired."
-        => "make a new one with `farwire server create`";
+        => "create a new one with `farwire server create`";
     21 TokenUnknown "token_unknown": "The relay knows no such token."
-        => "make a new one with `farwire server create`";
+        => "create a new one with `farwire server create`";
     22 AlreadyEnrolled "already_enrolled": "This agent is enrolled already."
         => "`farwire-agent leave` first, if that is what you want";
     23 NotEnrolled "not_enrolled": "This agent is not enrolled yet."
         => "`farwire-agent enroll` first";
-    24 EnrollmentRejected "enrollment_rejected": "The answer to the enrollment is not from whoever minted the token."
+    24 EnrollmentRejected "enrollment_rejected": "The answer to the enrollment did not come from the device that created the token."
         => "the relay may be tampering; check its key, then use a new token";
     25 InviteUsed "invite_used": "The invite has been used by another device, or has expired."
         => "`farwire-relay invite` prints a new one";
@@ -122,7 +122,7 @@ kinds! {
         => "update this program";
     31 Io "io": "Reading or writing a local file failed."
         => "check the disk and the permissions";
-    32 AlreadyRunning "already_running": "Another process runs with the same state."
+    32 AlreadyRunning "already_running": "Another process already uses this directory."
         => "stop it first, or use another directory";
     33 Configuration "configuration": "A configuration file cannot be used."
         => "correct the file where the message says";
@@ -132,18 +132,18 @@ kinds! {
         => "the server may have new keys, or the relay may be tampering; `farwire doctor` compares";
     41 IncompatibleVersion "incompatible_version": "The two programs have no version in common."
         => "update the older one";
-    42 IntegrityFailure "integrity_failure": "Bytes were altered on the way."
+    42 IntegrityFailure "integrity_failure": "Bytes were altered in transit."
         => "the relay or the network may be tampering";
-    43 StreamTruncated "stream_truncated": "The stream ended without its authenticated end."
-        => "try again; what is left of a run or a session is read by its id";
+    43 StreamTruncated "stream_truncated": "The stream was cut off before its authenticated end."
+        => "try again; `farwire output ID` shows what a run printed";
     44 StreamStale "stream_stale": "The request arrived too late to be carried out."
         => "try again";
     45 ProtocolViolation "protocol_violation": "The other program broke a rule of the protocol."
         => "update both programs; if it persists, report it";
     46 ConversationGone "conversation_gone": "The agent no longer knows this conversation."
-        => "read the run by its id";
+        => "`farwire output ID` reads the run";
     47 LinkLost "link_lost": "The link to the server is down."
-        => "try again once it is back; a run or a session that was started goes on there, and is read by its id";
+        => "try again once it is back; runs and sessions continue on the server, see `farwire status`";
     60 ExecFailed "exec_failed": "The program could not be started."
         => "check that it exists and may be executed";
     61 CwdNotFound "cwd_not_found": "The working directory does not exist or cannot be entered."
@@ -154,12 +154,12 @@ kinds! {
         => "run the agent as root, or leave the user out";
     64 EmptyCommand "empty_command": "There is no command to run."
         => "name one after `--`, or with `-c`";
-    65 TooLarge "too_large": "Something is larger than its limit."
-        => "make it smaller, or send it through a file";
+    65 TooLarge "too_large": "Something exceeds its limit, in size or in number."
+        => "reduce what the message names";
     66 RequestIdConflict "request_id_conflict": "The request id was used before for another request."
         => "use a new request id";
-    67 OutcomeUnknown "outcome_unknown": "It is not known whether the command ran, or how it ended."
-        => "check on the server before you run it again";
+    67 OutcomeUnknown "outcome_unknown": "It is not known whether the request took effect, or how it ended."
+        => "check on the server before you repeat it";
     68 Cancelled "cancelled": "It was cancelled before it started."
         => "run it again if you want it";
     69 TimedOut "timed_out": "The time allowed ran out."
@@ -169,8 +169,8 @@ kinds! {
     71 Expired "expired": "The output is no longer kept."
         => "output is kept for 24 hours after the end, within the spool's size";
     72 AlreadyEnded "already_ended": "It has ended already."
-        => "`farwire output ID` shows what it said";
-    73 ResourceExhausted "resource_exhausted": "The server is out of something."
+        => "`farwire output ID` shows its output";
+    73 ResourceExhausted "resource_exhausted": "The server has run out of a resource."
         => "free what the message names, then try again";
     74 InputUnknown "input_unknown": "It is not known how much input the program received."
         => "check on the server before you send it again";
@@ -178,52 +178,52 @@ kinds! {
         => "try again when some of them have ended";
     76 ConfirmationRequired "confirmation_required": "This needs a confirmation."
         => "confirm it, then try again";
-    77 InputLocked "input_locked": "Somebody else holds the right to type."
-        => "ask for a handoff";
+    77 InputLocked "input_locked": "You may not type now: another client does, or the session forbids it."
+        => "the message says who types; wait, ask for a handoff, or as a person run `farwire session take ID`";
     78 ChangedMeanwhile "changed_meanwhile": "It has changed since you read it."
         => "read it again";
     79 TerminalBusy "terminal_busy": "The terminal is not at a prompt."
-        => "look at its screen; answer or leave what is there first";
-    80 SessionLimit "session_limit": "There are as many sessions as there may be."
+        => "look at its screen; answer or end what runs there first";
+    80 SessionLimit "session_limit": "The limit on open sessions is reached."
         => "close one first";
-    81 AmbiguousSession "ambiguous_session": "Several sessions fit, and none is chosen."
+    81 AmbiguousSession "ambiguous_session": "Several sessions match, but none is active."
         => "name one by its id, or choose one with session_set_active";
     90 Unsupported "unsupported": "This system cannot do that."
         => "see the documentation for what it needs";
     91 Internal "internal": "A bug in Farwire."
         => "report it with the message";
     100 NoRoot "no_root": "The server has opened no such directory."
-        => "its owner opens one with `farwire-agent run --fs-root NAME=DIR`; `farwire files roots SERVER` lists them";
+        => "its owner opens one with `farwire-agent run --fs-root ROOT=DIR`; `farwire files roots SERVER` lists them";
     101 NoSuchFile "no_such_file": "There is no file or directory of this name beneath the root."
         => "list the directory above it";
-    102 FileExists "file_exists": "Something of this name is there already."
+    102 FileExists "file_exists": "Something of this name exists already."
         => "choose another name, or allow it to be replaced";
     103 ReadOnly "read_only": "Nothing may be changed here."
-        => "the owner of the server decides with `:rw` behind the root";
-    104 OutsideRoot "outside_root": "The path, or a link in it, does not stay beneath the root."
+        => "the server's owner can open a root with `:rw` (`--fs-root ROOT=DIR:rw`), and keeps some files protected even then";
+    104 OutsideRoot "outside_root": "The path leads, or may lead, outside the root."
         => "name the file by a path beneath the root";
     105 NotAFile "not_a_file": "It is not a regular file."
-        => "only regular files are opened; a directory is listed";
+        => "name a regular file; a directory can only be listed";
     106 NotADirectory "not_a_directory": "It is not a directory."
         => "name a directory";
     107 DirectoryNotEmpty "directory_not_empty": "The directory is not empty."
-        => "remove it with all that is in it, if that is meant";
+        => "remove it recursively, if that is what you want";
     108 PermissionDenied "permission_denied": "The agent's user may not do that there."
-        => "its rights on the server decide";
-    109 DiskFull "disk_full": "There is no room, or the quota is used up."
-        => "make room where the file was to be; what was there before is unchanged";
-    110 NoMatch "no_match": "The text that is to be replaced is not there."
+        => "check that user's permissions on the server";
+    109 DiskFull "disk_full": "The disk is full, or a quota is used up."
+        => "free some space there, then try again; what was there before is unchanged";
+    110 NoMatch "no_match": "The text to replace was not found."
         => "read the file again, and copy the text exactly";
-    111 NotUnique "not_unique": "The text that is to be replaced is there more than once."
-        => "add lines around it until it is there once, or replace all";
-    112 PatchFailed "patch_failed": "A part of the patch does not fit, and nothing was changed."
-        => "make the patch anew from the file as it is";
+    111 NotUnique "not_unique": "The text to replace occurs more than once."
+        => "add lines around it until it is unique, or replace all";
+    112 PatchFailed "patch_failed": "A part of the patch does not apply, and nothing was changed."
+        => "make a new patch from the current file";
     113 NothingToUndo "nothing_to_undo": "There is no such change, or what it replaced is no longer kept."
-        => "list the changes";
-    114 FileWorkerEnded "file_worker_ended": "The process that does the work on files ended during the request."
-        => "try again: it is started anew; look at the agent's log if it happens again";
-    115 Incomplete "incomplete": "Some of what was asked for could not be done; the rest was."
-        => "each of them is named with its reason";
+        => "`farwire files undo SERVER --list` lists the changes";
+    114 FileWorkerEnded "file_worker_ended": "The process that serves files ended during the request."
+        => "try again: it is restarted; look at the agent's log if it happens again";
+    115 Incomplete "incomplete": "A part of the request could not be carried out; the rest was."
+        => "the answer names each item that failed, with the reason";
 }
 
 impl Kind {
@@ -376,6 +376,15 @@ mod tests {
             assert!(kind.sentence().ends_with('.') && !kind.hint().ends_with('.'), "{kind}");
         }
         assert!(Kind::ALL.windows(2).all(|two| two[0].number() < two[1].number()));
+    }
+
+    #[test]
+    fn the_specification_lists_every_kind() {
+        let row = |kind: &Kind| format!("| {} | `{kind}` | {} |", kind.number(), kind.sentence());
+        let expected: Vec<_> = Kind::ALL.iter().map(row).collect();
+        let page = include_str!("../../docs/spec/failures.md");
+        let (_, table) = page.split_once("| n | name | meaning |\n|---|---|---|\n").unwrap();
+        assert_eq!(table.lines().collect::<Vec<_>>(), expected);
     }
 
     #[test]
