@@ -31,7 +31,7 @@ pub enum BundleRefused {
     #[error(transparent)]
     Bundle(#[from] BundleError),
     /// A newer bundle of the same identity has been seen.
-    #[error("the bundle has sequence number {offered}, but {known} has been seen")]
+    #[error("the bundle has sequence number {offered}, but {known} is known")]
     Older {
         /// The highest number that we have seen.
         known: u64,
@@ -39,7 +39,7 @@ pub enum BundleRefused {
         offered: u64,
     },
     /// The same identity has signed two different bundles with one number.
-    #[error("another bundle with sequence number {0} has been seen")]
+    #[error("another bundle with sequence number {0} is known")]
     Forked(u64),
     /// Another identity holds one of its keys.
     #[error("it shares a key with `{holder}`")]
@@ -64,8 +64,9 @@ impl From<BundleRefused> for Failure {
                 )
             }
             BundleRefused::SharedKey { .. } => {
-                Self::new(Kind::InvalidArgument, refused.to_string())
-                    .with_hint("two identities never share a key: one of them is not what it says")
+                Self::new(Kind::InvalidArgument, refused.to_string()).with_hint(
+                    "two identities never share a key: one of them is not what it claims to be",
+                )
             }
         }
     }

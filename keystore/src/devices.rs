@@ -65,7 +65,7 @@ pub enum DeviceError {
     #[error("no device is called `{0}`")]
     Unknown(String),
     /// Several devices match.
-    #[error("`{name}` fits several devices: {}", .fits.join(", "))]
+    #[error("`{name}` matches several devices: {}", .fits.join(", "))]
     Ambiguous {
         /// The query.
         name: String,
@@ -242,7 +242,7 @@ fn load(devices: &Dir, fingerprint: &str) -> Result<Option<Device>, FileError> {
     let name = file_name(fingerprint);
     let Some(device) = file::load::<Device>(devices, &name)? else { return Ok(None) };
     if device.fingerprint() != fingerprint {
-        let damage = Damage::Content("it holds another device than its file name says");
+        let damage = Damage::Content("it contains another device than its file name says");
         return Err(FileError::damaged(devices.file_path(&name), damage));
     }
     Ok(Some(device))

@@ -300,7 +300,7 @@ fn check(metadata: &Metadata, path: &Path, wanted: NodeKind) -> Result<(), FileE
     };
     let name = shell_quote(path);
     if metadata.is_symlink() {
-        return refuse("is a symbolic link", format!("put what it leads to in its place: {name}"));
+        return refuse("is a symbolic link", format!("replace it with its target: {name}"));
     }
     let (fits, what, mode) = match wanted {
         NodeKind::File => (metadata.is_file(), "is not a regular file", "600"),
@@ -311,11 +311,12 @@ fn check(metadata: &Metadata, path: &Path, wanted: NodeKind) -> Result<(), FileE
     }
     let me = rustix::process::geteuid().as_raw();
     if metadata.uid() != me {
-        let what = format!("belongs to user {}, and we run as {me}", metadata.uid());
+        let what =
+            format!("belongs to user {}, but this program runs as user {me}", metadata.uid());
         return refuse(&what, format!("run as that user, or: chown {me} {name}"));
     }
     if metadata.mode() & 0o077 != 0 {
-        let what = format!("is open to others (mode {:04o})", metadata.mode() & 0o7777);
+        let what = format!("is accessible to other users (mode {:04o})", metadata.mode() & 0o7777);
         return refuse(&what, format!("chmod {mode} {name}"));
     }
     if wanted == NodeKind::File && metadata.nlink() > 1 {

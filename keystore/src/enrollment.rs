@@ -91,7 +91,7 @@ impl Enrollments {
     pub fn begin(&self, guard: &Guard, pending: Pending) -> Result<Pending, Failure> {
         match self.load()? {
             Enrollment::Enrolled(enrolled) => {
-                let message = format!("this agent is enrolled already, as `{}`", enrolled.name);
+                let message = format!("this agent is already enrolled, as `{}`", enrolled.name);
                 return Err(Failure::new(Kind::AlreadyEnrolled, message));
             }
             Enrollment::Pending(before) if before.token == pending.token => {

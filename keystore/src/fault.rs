@@ -45,7 +45,7 @@ pub(crate) enum FileError {
         damage: Damage,
     },
     /// The content to be written could not be read back.
-    #[error("`{}` cannot hold this", escape_path(.path))]
+    #[error("`{}` cannot store this value", escape_path(.path))]
     Unfit {
         /// The file.
         path: PathBuf,
@@ -54,7 +54,7 @@ pub(crate) enum FileError {
         damage: Damage,
     },
     /// A newer program wrote the file.
-    #[error("`{}` has version {version}, this program knows older ones only", escape_path(.path))]
+    #[error("`{}` has version {version}, but this program knows older ones only", escape_path(.path))]
     Newer {
         /// The file.
         path: PathBuf,
@@ -87,7 +87,7 @@ pub(crate) enum Damage {
     #[error("its checksum does not match: it was truncated or altered")]
     Checksum,
     /// The file is intact, but of another kind.
-    #[error("it holds data of another kind")]
+    #[error("it contains data of another kind")]
     Kind,
     /// The file is intact, but a field is invalid or contradicts another file.
     #[error("{0}")]
@@ -144,7 +144,7 @@ pub struct Warning {
 
 impl core::fmt::Display for Warning {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "left out: {}", self.failure.message)
+        write!(f, "skipped: {}", self.failure.message)
     }
 }
 

@@ -67,7 +67,7 @@ impl Home {
     /// Opens the directory of a bridge, which must exist.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let dir = Dir::open(path)?
-            .ok_or_else(|| missing(path, "`farwire init --relay -` makes an identity there"))?;
+            .ok_or_else(|| missing(path, "`farwire init --relay -` creates an identity there"))?;
         Ok(Self { dir })
     }
 
@@ -175,8 +175,9 @@ impl StateDir {
 
     /// Opens the directory of an agent, which must exist.
     pub fn open(path: &Path) -> Result<Self, Failure> {
-        let dir = Dir::open(path)?
-            .ok_or_else(|| missing(path, "`farwire-agent enroll` makes an identity there"))?;
+        let dir = Dir::open(path)?.ok_or_else(|| {
+            missing(path, "`farwire-agent enroll --token -` creates an identity there")
+        })?;
         Ok(Self { dir })
     }
 

@@ -157,11 +157,11 @@ impl Identity {
         let name = file.name();
         let damaged = |damage| FileError::damaged(keys.file_path(&name), damage);
         let read =
-            |body: &[u8]| Secret::read(body).ok_or(Damage::Content("it does not hold 32 bytes"));
+            |body: &[u8]| Secret::read(body).ok_or(Damage::Content("it does not contain 32 bytes"));
         let secret = file::load_with(&keys, &name, &file.format(), read)?
             .ok_or_else(|| damaged(Damage::Missing))?;
         if !file.fits(&secret, bundle) {
-            return Err(damaged(Damage::Content("it holds the key of another identity")));
+            return Err(damaged(Damage::Content("it contains the key of another identity")));
         }
         Ok(secret)
     }

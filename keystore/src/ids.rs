@@ -79,7 +79,7 @@ impl fmt::Display for ShortId {
 
 /// The text is not a letter and a number.
 #[derive(Debug, thiserror::Error)]
-#[error("an id is `r`, `s` or `f` and a number")]
+#[error("an id is r, s or f and a number, such as r12")]
 pub struct InvalidShortId;
 
 impl FromStr for ShortId {

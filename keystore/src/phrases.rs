@@ -47,7 +47,7 @@ fn check(value: &[u8]) -> Result<(), &'static str> {
         [] => Err("it is empty"),
         _ if value.len() > LONGEST => Err("it has more than 1,024 bytes"),
         _ if value.iter().any(|byte| matches!(byte, 0..=0x1f | 0x7f)) => {
-            Err("it has a control character, which would be a key")
+            Err("it has a control character, which would act as a key")
         }
         _ => Ok(()),
     }
@@ -77,9 +77,9 @@ impl Phrases {
         secrets.sweep(guard)?;
         let known = secrets.holds(&file)?;
         if !known && secrets.names(SUFFIX)?.len() >= MOST {
-            let text = format!("there are {MOST} secrets already");
+            let text = format!("there are already {MOST} secrets, the maximum");
             return Err(Failure::new(Kind::ResourceExhausted, text)
-                .with_hint("`farwire secret rm NAME` makes room"));
+                .with_hint("remove one with `farwire secret rm NAME`"));
         }
         let mut copy = Zeroizing::new(Vec::with_capacity(value.len()));
         copy.extend_from_slice(value);
@@ -125,8 +125,7 @@ fn file_name(name: &str) -> Result<String, Failure> {
     if valid_name(name) {
         return Ok(format!("{name}{SUFFIX}"));
     }
-    let text =
-        "a secret is named by 1 to 64 letters, digits, `-`, `_` or `.`, a letter or a digit first";
+    let text = "a secret's name has 1 to 64 letters, digits, `-`, `_` or `.`, and begins with a letter or a digit";
     Err(Failure::new(Kind::InvalidArgument, text))
 }
 

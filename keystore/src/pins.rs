@@ -128,7 +128,7 @@ impl Pins {
                 }
                 Entry::Occupied(first) => {
                     let path = servers.file_path(&file_name(&name));
-                    let damage = Damage::Content("it pins the agent of another file");
+                    let damage = Damage::Content("it pins the same agent as another file");
                     let hint = format!("remove it: `{}` is the same agent", first.get());
                     let failure = Failure::from(FileError::damaged(path.clone(), damage));
                     listing.warnings.push(Warning { path, failure: failure.with_hint(hint) });

@@ -158,10 +158,10 @@ impl Ticket {
 #[derive(Debug, thiserror::Error)]
 pub enum TicketError {
     /// There is no such ticket, or it was removed long ago.
-    #[error("enrollment {0} is not one of ours")]
+    #[error("enrollment {0} was not created by this installation")]
     Unknown(Nonce),
     /// The ticket has accepted another request.
-    #[error("the enrollment of `{name}` has been used by {agent}")]
+    #[error("the enrollment of `{name}` has already been used by {agent}")]
     Used {
         /// The name of the server.
         name: String,
@@ -169,7 +169,7 @@ pub enum TicketError {
         agent: String,
     },
     /// Two different requests came, and both were refused.
-    #[error("two agents asked for the enrollment of `{0}`, and both were refused")]
+    #[error("two agents used the enrollment of `{0}`, and both were refused")]
     Alarmed(String),
     /// A file could not be read or written.
     #[error(transparent)]
@@ -194,7 +194,7 @@ impl From<TicketError> for Failure {
         if kind != FailureKind::EnrollmentRejected {
             return failure;
         }
-        failure.with_hint("somebody else has the token: find out how, then make a new one")
+        failure.with_hint("somebody else has the token: find out how, then create a new one")
     }
 }
 

@@ -44,7 +44,7 @@ impl FileBody for GenesisFile {
 
     fn read(body: &[u8]) -> Result<Self, Damage> {
         let event = Genesis::decode(body)
-            .map_err(|_| Damage::Content("it does not hold the first event of a workspace"))?;
+            .map_err(|_| Damage::Content("it does not contain the first event of a workspace"))?;
         Ok(Self { bytes: body.to_vec(), event })
     }
 }

@@ -34,7 +34,7 @@ pub fn reset_of(error: &io::Error) -> Option<Reset> {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Closed {
     /// The idle timeout ran out.
-    #[error("the other side went silent")]
+    #[error("the other side stopped answering")]
     Silent,
     /// The other side lost its state, as it was restarted.
     #[error("the other side was restarted")]

@@ -124,7 +124,7 @@ pub enum BadMail {
     #[error("the bundle in it is invalid")]
     Bundle(#[from] BundleError),
     /// The answer is not signed by the inviter of the token, or is for another enrollment.
-    #[error("it is not signed by whoever minted the token")]
+    #[error("it is not signed by the device that created the token")]
     NotTheInviter,
     /// The answer is to another request than ours.
     #[error("another request was accepted")]

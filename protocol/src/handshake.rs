@@ -76,7 +76,7 @@ pub enum HandshakeError {
         agent: Vec<u16>,
     },
     /// The agent chose a lower version than the highest that both support.
-    #[error("the agent chose version {0}, and a higher one was possible")]
+    #[error("the agent chose version {0}, although a higher one was possible")]
     Downgrade(u16),
     /// The random number generator or our own key failed.
     #[error("the handshake could not be computed")]

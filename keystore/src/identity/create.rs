@@ -67,7 +67,8 @@ fn refuse_second(dir: &Dir) -> Result<(), Failure> {
     if Identity::open(dir)?.is_none() {
         return Ok(());
     }
-    let message = format!("`{}` holds an identity already", crate::fault::escape_path(dir.path()));
+    let message =
+        format!("`{}` already contains an identity", crate::fault::escape_path(dir.path()));
     Err(Failure::new(FailureKind::AlreadyInitialized, message))
 }
 

@@ -17,7 +17,7 @@ pub enum PinError {
         near: Vec<String>,
     },
     /// The ids of several servers match.
-    #[error("the id `{name}` fits {}", .fits.join(", "))]
+    #[error("the id `{name}` matches {}", .fits.join(", "))]
     Ambiguous {
         /// The query.
         name: String,
@@ -28,16 +28,16 @@ pub enum PinError {
     #[error("`{0}` cannot be a server's name")]
     BadName(String),
     /// A server or a damaged file has this name already.
-    #[error("a server is called `{0}` already")]
+    #[error("a server called `{0}` already exists")]
     NameTaken(String),
     /// The agent is pinned under another name.
-    #[error("this agent is pinned already, as `{0}`")]
+    #[error("this agent is already pinned, as `{0}`")]
     Pinned(String),
     /// The bundle is refused.
     #[error(transparent)]
     Refused(#[from] BundleRefused),
     /// The pinned key is not the one that the caller has seen.
-    #[error("another key than expected is pinned for `{name}`: {pinned}")]
+    #[error("the pin of `{name}` changed during the command: it is now {pinned}")]
     Changed {
         /// The server.
         name: String,
@@ -75,7 +75,8 @@ impl From<PinError> for Failure {
             PinError::NameTaken(_) => Self::new(FailureKind::NameTaken, text),
             PinError::Pinned(name) => Self::new(FailureKind::AlreadyEnrolled, text)
                 .with_hint(format!("use `{name}`, or remove it first")),
-            PinError::Changed { .. } => Self::new(FailureKind::ChangedMeanwhile, text),
+            PinError::Changed { name, .. } => Self::new(FailureKind::ChangedMeanwhile, text)
+                .with_hint(format!("compare again with `farwire server show {name}`, then repeat")),
         }
     }
 }

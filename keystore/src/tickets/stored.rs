@@ -72,7 +72,7 @@ pub(super) fn load(tickets: &Dir, enrollment: &str) -> Result<Option<Ticket>, Fi
     let name = format!("{enrollment}{SUFFIX}");
     let Some(ticket) = file::load::<Ticket>(tickets, &name)? else { return Ok(None) };
     if ticket.token.enrollment.to_string() != enrollment {
-        let damage = Damage::Content("it holds another enrollment than its file name says");
+        let damage = Damage::Content("it contains another enrollment than its file name says");
         return Err(FileError::damaged(tickets.file_path(&name), damage));
     }
     Ok(Some(ticket))

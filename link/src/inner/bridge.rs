@@ -108,15 +108,15 @@ pub fn reset_failure(reset: Reset) -> Failure {
         Reset::UnknownServer => {
             let message = "the relay knows no such server for this device";
             return Failure::new(Kind::UnknownServer, message).with_hint(
-                "it was removed, or belongs to another: then `farwire-agent device add` on it lets this device in",
+                "it was removed, or belongs to another workspace: then authorize this device with `farwire-agent device add` on it",
             );
         }
         Reset::Offline => (Kind::ServerOffline, "the server's agent is not connected"),
         Reset::Suspended => (Kind::ServerSuspended, "the server is suspended"),
-        Reset::Overloaded => (Kind::Overloaded, "the relay or the server is at its limit"),
+        Reset::Overloaded => (Kind::Overloaded, "the relay or the server has reached a limit"),
         Reset::Integrity | Reset::Malformed => (
             Kind::HandshakeFailed,
-            "the server could not read the handshake: its keys may be others than those pinned",
+            "the server could not read the handshake: its keys may differ from the pinned ones",
         ),
         _ => (Kind::LinkLost, "the stream was reset"),
     };

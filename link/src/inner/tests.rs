@@ -283,7 +283,7 @@ async fn an_agent_that_shows_another_bundle_is_not_the_server() {
 #[tokio::test]
 async fn a_refusal_arrives_in_the_agents_words() {
     let (ours, theirs) = duplex(1 << 16);
-    let no = Failure::new(Kind::Overloaded, "this device connects too often");
+    let no = Failure::new(Kind::Overloaded, "this device makes handshakes too often");
     let refused = no.clone();
     let (bridge, agent) = shake(ours, theirs, &server(2).0.peer, |_| Err(refused)).await;
     assert_eq!(Failure::from(bridge.unwrap_err()), no);

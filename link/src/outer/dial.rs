@@ -88,7 +88,7 @@ pub enum DialError {
         silent: bool,
     },
     /// Another program answers, which does not hold the pinned key.
-    #[error("what answers at {0} does not hold the relay's key")]
+    #[error("the program that answers at {0} does not have the relay's key")]
     KeyMismatch(String),
     /// Our own socket or key is unusable.
     #[error("no QUIC endpoint: {0}")]
@@ -112,7 +112,7 @@ impl From<DialError> for Failure {
                 port(address)
             )),
             DialError::Unresolved(_) => {
-                failure.with_hint("check the name, and that this machine can look names up")
+                failure.with_hint("check the name, and that this machine can resolve names")
             }
             DialError::KeyMismatch(_) | DialError::Local(_) => failure,
         }
@@ -126,7 +126,7 @@ fn port(address: &str) -> &str {
 /// The hint for an address that does not answer at all.
 pub fn blocked(address: &str) -> String {
     format!(
-        "UDP port {} may be blocked on the way: allow outgoing UDP to it, and check that the relay runs",
+        "UDP port {} may be blocked on the path: allow outgoing UDP to it, and check that the relay runs",
         port(address)
     )
 }
