@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Config, LogFormat, ServeOptions};
 use crate::{run, url};
 
-/// Connects bridges and agents, and can read nothing of what they say
+/// Connects bridges and agents, and cannot read their traffic
 #[derive(Debug, Parser)]
 #[command(name = "farwire-relay", version, arg_required_else_help = true)]
 struct Cli {
@@ -24,11 +24,11 @@ enum RelayCommand {
     /// Run the relay
     ///
     /// Once it accepts connections it prints one line, `ready URL`, on standard output. While there
-    /// is no workspace the URL holds a one-time invite: give it to `farwire init --relay -`.
+    /// is no workspace the URL contains a one-time invite: give it to `farwire init --relay -`.
     ///
-    /// Options that are not given come from the file, and then from the defaults.
+    /// Options that are not given are taken from the file, then from the defaults.
     Serve(ServeOptions),
-    /// Print a URL with a new one-time invite, good for an hour
+    /// Print a URL with a new one-time invite, valid for an hour
     Invite(DataOptions),
     /// Print the relay's URL: its address and its key
     Url(DataOptions),

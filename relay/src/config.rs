@@ -13,7 +13,7 @@ use serde::Deserialize;
 /// The options of `farwire-relay serve`.
 #[derive(Args, Debug, Default)]
 pub(crate) struct ServeOptions {
-    /// A TOML file with the same names as the options below
+    /// A TOML file of the options below, without the leading dashes
     #[arg(long, value_name = "FILE", env = "FARWIRE_RELAY_CONFIG")]
     config: Option<PathBuf>,
     /// Where to listen for QUIC [default: 0.0.0.0:4433]
@@ -28,13 +28,13 @@ pub(crate) struct ServeOptions {
     /// Where to keep keys and records [default: /var/lib/farwire-relay, or below ~/.local/state]
     #[arg(long, value_name = "DIR", env = "FARWIRE_RELAY_DATA")]
     data: Option<PathBuf>,
-    /// Append TLS secrets to this file, to show that they reveal nothing
+    /// Append TLS session secrets to this file, for Wireshark and the like (debugging)
     #[arg(long, value_name = "FILE")]
     keylog: Option<PathBuf>,
-    /// What to log: error, warn, info, debug, trace, or a filter
+    /// What to log on standard error: error, warn, info, debug, trace, or a filter [default: info]
     #[arg(long, value_name = "FILTER", env = "FARWIRE_LOG")]
     log: Option<String>,
-    /// How to log
+    /// Format of log lines [default: text]
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
 }

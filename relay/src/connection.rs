@@ -77,7 +77,7 @@ async fn enter(relay: &Relay, knock: Knock) -> Option<(Arrival, Entered)> {
         Err(failure) => {
             // Not above debug: strangers must not fill a log that is kept. The counter has them
             // all.
-            tracing::debug!(%remote, kind = %failure.kind, why = failure.message, "not let in");
+            tracing::debug!(%remote, kind = %failure.kind, why = failure.message, "not admitted");
             metrics::counter!("farwire_relay_refused_hellos_total").increment(1);
             refuse(arrival, call, failure).await;
             None

@@ -187,7 +187,7 @@ impl Visitor<'_> {
         if verb.admits.len() > MAX_ADMITTED {
             return Err(Failure::new(
                 Kind::TooLarge,
-                "an agent admits at most 1,024 devices by hand",
+                "the agent authorizes more than 1,024 devices, the maximum: remove some with `farwire-agent device rm`",
             ));
         }
         self.relay.presence.admit_devices(self.ticket, verb.admits);
@@ -334,14 +334,13 @@ where
     V: Verb,
     F: Future<Output = Result<V::Answer, Failure>>,
 {
-    let verb = cbor::decode(&call.body, LIMIT).map_err(|error| {
-        Failure::caused(Kind::ProtocolViolation, "the request makes no sense", &error)
-    })?;
+    let verb = cbor::decode(&call.body, LIMIT)
+        .map_err(|error| Failure::caused(Kind::ProtocolViolation, "malformed request", &error))?;
     Ok(cbor::encode(&serve(verb).await?))
 }
 
 fn not_allowed() -> Failure {
-    Failure::new(Kind::RelayDenied, "this connection may not ask for that")
+    Failure::new(Kind::RelayDenied, "this connection may not make that request")
 }
 
 #[cfg(test)]

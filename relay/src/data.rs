@@ -41,6 +41,11 @@ fn insecure(message: String, hint: String) -> Failure {
     Failure::new(Kind::KeystorePermissions, message).with_hint(hint)
 }
 
+fn exposed(path: &Path, metadata: &fs::Metadata) -> String {
+    let mode = metadata.mode() & 0o7777;
+    format!("{} is accessible to other users (mode {mode:04o})", path.display())
+}
+
 /// Checks that a file or directory belongs to our user.
 fn check_owner(path: &Path, metadata: &fs::Metadata) -> Result<(), Failure> {
     if metadata.uid() == rustix::process::geteuid().as_raw() {
@@ -63,7 +68,7 @@ impl DataDirectory {
         let metadata = handle.metadata().map_err(|error| failed(&error))?;
         check_owner(&path, &metadata)?;
         if metadata.mode() & 0o077 != 0 {
-            let message = format!("{} can be entered by others", path.display());
+            let message = exposed(&path, &metadata);
             return Err(insecure(message, format!("chmod 700 {}", path.display())));
         }
         Ok(Self { handle, path })
@@ -78,16 +83,18 @@ impl DataDirectory {
             Ok(fd) => File::from(fd),
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::LOOP) => {
-                let message =
-                    format!("{} is a link, and the relay follows none here", path.display());
-                return Err(insecure(message, "put the file itself there".to_owned()));
+                let message = format!(
+                    "{} is a symbolic link, which the relay does not follow",
+                    path.display()
+                );
+                return Err(insecure(message, "put a regular file there".to_owned()));
             }
             Err(errno) => return Err(io_failure(&path, &errno.into())),
         };
         let metadata = file.metadata().map_err(|error| io_failure(&path, &error))?;
         if !metadata.is_file() {
             let message = format!("{} is not a regular file", path.display());
-            return Err(insecure(message, "put the file itself there".to_owned()));
+            return Err(insecure(message, "put a regular file there".to_owned()));
         }
         check_owner(&path, &metadata)?;
         Ok(Some(file))
@@ -113,7 +120,7 @@ impl DataDirectory {
             // The message is useful without the process id.
             let _ = (&file).take(20).read_to_string(&mut pid);
             let message =
-                format!("a relay (pid {}) uses {} already", pid.trim(), self.path.display());
+                format!("a relay (pid {}) already uses {}", pid.trim(), self.path.display());
             return Err(Failure::new(Kind::AlreadyRunning, message));
         }
         // The lock holds without the number: the disk may be full.
@@ -162,7 +169,7 @@ impl DataDirectory {
         let Some(bytes) = self.read("node")? else {
             let node = NodeId::random()?;
             if let Err(error) = self.write("node", format!("{node}\n").as_bytes()) {
-                tracing::warn!(%error, "the node's id could not be written down: the next start makes another");
+                tracing::warn!(%error, "the node's id could not be stored: the next start creates another");
             }
             return Ok(node);
         };
@@ -171,7 +178,7 @@ impl DataDirectory {
             let path = self.path.join("node");
             Failure::new(
                 Kind::Configuration,
-                format!("{} holds no number of a node", path.display()),
+                format!("{} does not contain a node number", path.display()),
             )
             .with_hint("write a number from 0 to 65535, or delete the file for a new one")
         })
@@ -183,7 +190,7 @@ impl DataDirectory {
         if let Some(file) = self.open_file(name, OFlags::RDONLY)? {
             let metadata = file.metadata().map_err(|error| io_failure(&path, &error))?;
             if metadata.mode() & 0o077 != 0 {
-                let message = format!("{} can be read by others", path.display());
+                let message = exposed(&path, &metadata);
                 return Err(insecure(message, format!("chmod 600 {}", path.display())));
             }
         }
@@ -225,13 +232,13 @@ impl DataDirectory {
             return;
         }
         if let Err(error) = self.write("address", address.as_bytes()) {
-            tracing::warn!(%error, "the address could not be written down for `farwire-relay url`");
+            tracing::warn!(%error, "the address could not be stored for `farwire-relay url`");
         }
     }
 
     pub(crate) fn address(&self) -> Result<String, Failure> {
         let bytes = self.read("address")?.ok_or_else(|| {
-            let message = format!("no relay has run with {} yet", self.path.display());
+            let message = format!("no relay has used {} yet", self.path.display());
             Failure::new(Kind::Configuration, message).with_hint(
                 "start `farwire-relay serve` once, or name another directory with --data",
             )

@@ -12,6 +12,9 @@ use farwire_protocol::outer::{Hello, Role, hello_text};
 use crate::store::{Founding, Store};
 use crate::workspace::{Enrolling, Member, WorkspaceId};
 
+/// What helps a program whose keys do not belong together.
+const RESTORE: &str = "restore it from a backup";
+
 /// As whom a program was let in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Admitted {
@@ -55,7 +58,8 @@ pub(crate) async fn admit(
             Ok(Admitted::Agent { id: bundle.id, instance: hello.instance, workspace })
         }
         Role::Enrolling => {
-            let enrollment = hello.enrollment.ok_or_else(|| denial("no enrollment is named"))?;
+            let enrollment =
+                hello.enrollment.ok_or_else(|| denial("the HELLO names no enrollment"))?;
             let workspace = store.enrollment_workspace(enrollment).await?.ok_or_else(|| {
                 Failure::new(
                     Kind::TokenUnknown,
@@ -69,19 +73,24 @@ pub(crate) async fn admit(
 
 /// Checks that the bundle fits the role and that its owner holds its `KT`, on this very connection.
 fn check_proof(proven: &Proven, hello: &Hello) -> Result<SignedBundle, Failure> {
-    let wanted = match hello.role {
-        Role::Device => IdKind::Device,
-        Role::Agent | Role::Enrolling => IdKind::Agent,
+    let (wanted, whose) = match hello.role {
+        Role::Device => (IdKind::Device, "device"),
+        Role::Agent | Role::Enrolling => (IdKind::Agent, "agent"),
     };
-    let bundle = SignedBundle::decode_kind(&hello.bundle, wanted)
-        .map_err(|error| Failure::caused(Kind::RelayDenied, "the bundle is refused", &error))?;
+    let bundle = SignedBundle::decode_kind(&hello.bundle, wanted).map_err(|error| {
+        let text = format!("the {whose}'s identity is damaged");
+        Failure::caused(Kind::RelayDenied, text, &error).with_hint(RESTORE)
+    })?;
     if bundle.kt != proven.key {
-        return Err(denial("the bundle names another TLS key than this connection's"));
+        let text = format!(
+            "the {whose}'s identity is damaged: its bundle and its connection have different TLS keys"
+        );
+        return Err(denial(text).with_hint(RESTORE));
     }
-    let key = Id(proven.key.0).verifying().ok_or_else(|| denial("a weak TLS key"))?;
+    let key = Id(proven.key.0).verifying().ok_or_else(|| denial("the TLS key is weak"))?;
     let signature = ed25519_dalek::Signature::from_bytes(&hello.proof.0);
     key.verify_strict(&hello_text(&proven.exporter), &signature)
-        .map_err(|_| denial("the proof is not for this connection"))?;
+        .map_err(|_| denial("the proof in HELLO does not verify"))?;
     Ok(bundle)
 }
 
@@ -94,14 +103,15 @@ async fn admit_device(
     let (Some(invite), Some(genesis)) = (&hello.invite, &hello.genesis) else {
         let workspace = store.admit_device(bundle).await?.ok_or_else(|| {
             denial("the relay does not know this device")
-                .with_hint("`farwire init --relay -` with an invite makes a workspace for it")
+                .with_hint("`farwire init --relay -` with an invite creates a workspace for it")
         })?;
         return Ok(Admitted::Device(Member { id, workspace }));
     };
     let event = Genesis::decode(genesis).map_err(|error| denial(error.to_string()))?;
-    let founder = SignedBundle::decode(&event.device).map_err(|_| denial("a damaged genesis"))?;
+    let founder =
+        SignedBundle::decode(&event.device).map_err(|_| denial("the genesis event is damaged"))?;
     if founder.id != id {
-        return Err(denial("the genesis is another device's"));
+        return Err(denial("the genesis event is of another device"));
     }
     let founding = Founding { device: bundle, invite, genesis };
     let workspace = store.found_workspace(founding).await?;

@@ -77,8 +77,11 @@ impl Drop for Turn {
 /// Returns the failure of a call whose turn did not come in time. Nothing has been done for it.
 pub(crate) fn overload() -> Failure {
     metrics::counter!("farwire_relay_busy_total").increment(1);
-    Failure::new(Kind::Overloaded, "the relay has too much to write and to look up")
-        .with_hint("ask again in a moment")
+    let seconds = LONGEST_WAIT.as_secs();
+    let text = format!(
+        "the relay is busy: the request waited more than {seconds} s and was not carried out"
+    );
+    Failure::new(Kind::Overloaded, text)
 }
 
 #[cfg(test)]

@@ -132,7 +132,10 @@ pub(super) fn check_name(name: &str) -> Result<(), Failure> {
 
 pub(super) fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Failure> {
     if labels.len() > LABELS {
-        return Err(invalid(format!("{} labels, at most {LABELS} are allowed", labels.len())));
+        return Err(invalid(format!(
+            "{} labels were given, at most {LABELS} are allowed",
+            labels.len()
+        )));
     }
     match labels.iter().find(|(key, value)| !valid_label(key, value)) {
         Some((key, _)) => Err(invalid(format!("the label `{}` is not valid", excerpt(key)))),
@@ -145,20 +148,24 @@ pub(super) fn check_server_count(servers: i64) -> Result<(), Failure> {
     if servers < MAX_SERVERS {
         return Ok(());
     }
-    Err(Failure::new(Kind::TooLarge, format!("a workspace has at most {MAX_SERVERS} servers")))
+    Err(Failure::new(
+        Kind::TooLarge,
+        format!("the workspace already has {MAX_SERVERS} servers, the maximum"),
+    ))
 }
 
 /// Checks that a workspace may have one more token, of this lifetime in seconds.
 pub(super) fn check_token(lifetime: u32, enrollments: i64) -> Result<(), Failure> {
     if lifetime == 0 || lifetime > MAX_TOKEN_LIFETIME {
-        return Err(invalid("the lifetime of a token is 1 second to 7 days"));
+        return Err(invalid("the lifetime of a token must be from 1 second to 7 days"));
     }
     if enrollments < MAX_ENROLLMENTS {
         return Ok(());
     }
-    let message = format!("a workspace has at most {MAX_ENROLLMENTS} tokens");
-    Err(Failure::new(Kind::TooLarge, message)
-        .with_hint("the relay forgets a token a week after it expired, or with its server"))
+    let message = format!("the workspace already has {MAX_ENROLLMENTS} tokens, the maximum");
+    Err(Failure::new(Kind::TooLarge, message).with_hint(
+        "the relay forgets a token a week after it expired, or when its server is removed",
+    ))
 }
 
 /// Applies an update to a record.
@@ -190,7 +197,7 @@ pub(super) fn redeem(
     let invite = invite.ok_or_else(|| unusable("the relay knows no such invite"))?;
     match invite.used_by {
         Some(user) if user == kt && workspace.is_some() => Ok(workspace),
-        Some(_) => Err(unusable("the invite has been used")),
+        Some(_) => Err(unusable("the invite has already been used")),
         None if invite.expires < now => Err(unusable("the invite has expired")),
         None if workspace.is_some() => Err(has_workspace()),
         None => Ok(None),
@@ -209,7 +216,8 @@ pub(super) fn succeed(
     let old = SignedBundle::decode(&known.bundle)
         .map_err(|_| denial("the relay's record of this identity is damaged"))?;
     if known.bundle != bundle.encode() && !bundle.succeeds(&old) {
-        return Err(denial("a newer bundle of this identity is known"));
+        return Err(denial("the relay knows newer keys of this identity")
+            .with_hint("was the directory with the keys restored or copied? use the newest copy"));
     }
     Ok(by_owner || (known.proven && old.kt == bundle.kt))
 }
@@ -240,7 +248,7 @@ pub(super) fn file_request(
         return Err(Failure::new(Kind::TokenExpired, "the token has expired"));
     }
     if requests >= i64::try_from(MAIL_BLOBS).unwrap_or(i64::MAX) {
-        return Err(Failure::new(Kind::TokenUsed, "several others have used the token"));
+        return Err(Failure::new(Kind::TokenUsed, "several other servers have used the token"));
     }
     Ok(Filing::New(StoredRequest { workspace, late: enrollment.answered.is_some() }))
 }
@@ -258,7 +266,7 @@ pub(super) fn check_answer(previous: Option<&[u8]>, answer: &[u8]) -> Result<(),
     if previous.is_none_or(|previous| previous == answer) {
         return Ok(());
     }
-    Err(Failure::new(Kind::TokenUsed, "the enrollment has been answered"))
+    Err(Failure::new(Kind::TokenUsed, "the enrollment has already been answered"))
 }
 
 /// Checks that a workspace may bind this agent to a record. The agent's own bundle names the
@@ -288,11 +296,13 @@ fn invalid(message: impl Into<String>) -> Failure {
 }
 
 pub(super) fn has_workspace() -> Failure {
-    denial("this device has a workspace here already")
+    denial("this device already has a workspace on this relay")
 }
 
 pub(super) fn key_of_another() -> Failure {
-    denial("another identity has connected with this TLS key")
+    denial("another identity uses the same TLS key").with_hint(
+        "was the directory with the keys copied? run `farwire init` or `farwire-agent enroll` in a new one",
+    )
 }
 
 pub(super) fn unknown_server(name: &str) -> Failure {
@@ -306,7 +316,7 @@ pub(super) fn unknown_agent() -> Failure {
 }
 
 pub(super) fn name_taken(name: &str) -> Failure {
-    let message = format!("there is a server called `{}` already", excerpt(name));
+    let message = format!("a server called `{}` already exists", excerpt(name));
     Failure::new(Kind::NameTaken, message)
 }
 

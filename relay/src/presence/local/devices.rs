@@ -88,7 +88,7 @@ impl Devices {
         let mut counts = shared.counts();
         if counts.connections >= MAX_CONNECTIONS {
             let message =
-                format!("this device has {MAX_CONNECTIONS} connections to the relay already");
+                format!("this device already has {MAX_CONNECTIONS} connections to the relay");
             return Err(Failure::new(Kind::Overloaded, message));
         }
         counts.connections += 1;

@@ -166,7 +166,7 @@ pub(super) fn database_failure(error: sqlx::Error) -> Failure {
     }
     tracing::error!(%error, "the database failed");
     Failure::new(Kind::RelayDenied, "the relay's database failed")
-        .with_hint("ask whoever runs the relay to look at its log")
+        .with_hint("ask the operator of the relay to look at its log")
 }
 
 /// Returns the failure of a lookup that no peer waits for. Such a lookup comes every few seconds,
@@ -176,7 +176,7 @@ pub(super) fn probe_failure() -> Failure {
 }
 
 pub(super) fn damaged_record() -> Failure {
-    Failure::new(Kind::RelayDenied, "a damaged record in the relay's database")
+    Failure::new(Kind::RelayDenied, "a record in the relay's database is damaged")
 }
 
 fn unusable(path: &Path, error: &dyn Display) -> Failure {
