@@ -77,9 +77,10 @@ impl Dav {
         read_only: bool,
     ) -> Result<Self, Failure> {
         if !target::is_prefix(prefix) {
-            let text = format!("`{}` is no prefix for WebDAV", prefix.escape_debug());
-            return Err(Failure::new(Kind::InvalidArgument, text)
-                .with_hint("a slash and a word of lower-case letters, digits, `-`, `_` and `.`"));
+            let text = format!("`{}` is not a prefix for WebDAV", prefix.escape_debug());
+            return Err(Failure::new(Kind::InvalidArgument, text).with_hint(
+                "use a slash and a word of lower-case letters, digits, `-`, `_` and `.`",
+            ));
         }
         let read_only = read_only || !tree.rules().writable;
         Ok(Self { tree, locks, prefix: prefix.to_owned(), read_only, listed: LISTED })

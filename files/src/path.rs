@@ -35,7 +35,7 @@ impl Rel {
         }
         if bytes.len() > PATH_LIMIT {
             return Err(invalid(format!(
-                "a path of {} bytes; {PATH_LIMIT} are the most",
+                "a path has at most {PATH_LIMIT} bytes, not {}",
                 bytes.len()
             )));
         }
@@ -46,7 +46,7 @@ impl Rel {
         }
         if depth > DEPTH_LIMIT {
             return Err(invalid(format!(
-                "a path of {depth} components; {DEPTH_LIMIT} are the most"
+                "a path has at most {DEPTH_LIMIT} components, not {depth}"
             )));
         }
         Ok(Self(bytes.to_vec()))
@@ -114,18 +114,18 @@ impl fmt::Display for Rel {
 /// Refuses a malformed name, or the name of an unfinished file of ours.
 fn check_name(name: &[u8]) -> Result<(), Failure> {
     match name {
-        b"" => Err(invalid("a path with an empty component".to_owned())),
-        b"." => Err(invalid("a path with the component `.`".to_owned())),
-        b".." => Err(Failure::new(Kind::OutsideRoot, "a path with the component `..`")),
+        b"" => Err(invalid("the path has an empty component".to_owned())),
+        b"." => Err(invalid("the path has the component `.`".to_owned())),
+        b".." => Err(Failure::new(Kind::OutsideRoot, "the path has the component `..`")),
         _ if name.len() > NAME_LIMIT => {
-            Err(invalid(format!("a name of {} bytes; {NAME_LIMIT} are the most", name.len())))
+            Err(invalid(format!("a name has at most {NAME_LIMIT} bytes, not {}", name.len())))
         }
-        _ if name.contains(&0) => Err(invalid("a path with a NUL".to_owned())),
+        _ if name.contains(&0) => Err(invalid("the path contains a NUL byte".to_owned())),
         _ if is_ours(name) => Err(Failure::new(
             Kind::NoSuchFile,
-            "names that begin with `.farwire-` are not to be had",
+            "names that begin with `.farwire-` are reserved for Farwire",
         )
-        .with_hint("they are of files that are being written; choose another name")),
+        .with_hint("files that are being written have such names; choose another one")),
         _ => Ok(()),
     }
 }

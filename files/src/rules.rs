@@ -70,7 +70,7 @@ impl Patterns {
             let bad = |error: globset::Error| {
                 Failure::new(
                     Kind::InvalidArgument,
-                    format!("`{}` is no pattern: {}", text, error.kind()),
+                    format!("`{}` is not a pattern: {}", text, error.kind()),
                 )
             };
             let plain = text.trim_end_matches('/');
@@ -80,7 +80,7 @@ impl Patterns {
                 None => format!("**/{plain}"),
             };
             if whole.is_empty() || plain.is_empty() {
-                return Err(Failure::new(Kind::InvalidArgument, "an empty pattern"));
+                return Err(Failure::new(Kind::InvalidArgument, "the pattern is empty"));
             }
             let whole = fold_text(&whole);
             let mut glob = GlobBuilder::new(&whole);

@@ -52,7 +52,7 @@ impl Transfers {
             let (back, time) = waited.unwrap_or_else(PoisonError::into_inner);
             busy = back;
             if time.timed_out() && busy.contains_key(&transfer) {
-                return Err(Failure::new(Kind::Busy, "another stream writes to this transfer"));
+                return Err(Failure::new(Kind::Busy, "another stream is writing to this transfer"));
             }
         }
         busy.insert(transfer, socket);

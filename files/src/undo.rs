@@ -182,7 +182,7 @@ fn name(hash: &[u8]) -> String {
 }
 
 fn store_failure(error: impl Into<io::Error>) -> Failure {
-    Failure::new(Kind::Io, format!("the store of what was changed: {}", error.into()))
+    Failure::new(Kind::Io, format!("the undo store: {}", error.into()))
 }
 
 impl Undo {
@@ -250,7 +250,7 @@ impl Undo {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let object = rustix::fs::openat(&self.store, name(hash), flags, Mode::empty());
         object.map(File::from).map_err(|_| {
-            Failure::new(Kind::NothingToUndo, "what was there before is no longer kept")
+            Failure::new(Kind::NothingToUndo, "the content before the change is no longer kept")
         })
     }
 

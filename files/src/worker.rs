@@ -97,7 +97,8 @@ pub fn run(control: &OwnedFd) -> Result<(), Failure> {
 }
 
 fn set_up(packet: Packet) -> Result<(RootState, String), Failure> {
-    let broken = || Failure::new(Kind::Internal, "the file worker was told nothing");
+    let broken =
+        || Failure::new(Kind::Internal, "the file worker received a malformed setup message");
     let Ok(Order::Setup(setup)) = cbor::decode::<Order>(&packet.bytes, PACKET) else {
         return Err(broken());
     };

@@ -47,12 +47,18 @@ impl Tree {
             if take_back(&file, written as u64).map_err(failed)? {
                 return Err(full);
             }
-            let text = format!("{}, and {written} bytes were added before", full.message);
-            return Err(Failure::new(full.kind, text).with_hint("others have added to it since"));
+            let text = format!(
+                "only {written} of {} bytes were appended to {path}, and others have appended since: \
+                 the disk is full",
+                content.len()
+            );
+            return Err(Failure::new(full.kind, text));
         }
         // The content is there. A plain failure would make the caller append it again.
         let unsure = |error| {
-            let text = format!("{}, after it was added", failed(error).message);
+            let cause = std::io::Error::from(error);
+            let text =
+                format!("the content was appended to {path}, but may not survive a crash: {cause}");
             Failure::new(Kind::OutcomeUnknown, text)
         };
         if wanted.durable {

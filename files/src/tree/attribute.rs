@@ -43,11 +43,12 @@ impl Tree {
         let _name_lock = place.as_ref().map(|place| self.lock_name(place));
         let (file, real, stat) = self.open_any(path)?;
         if self.rules.kept.fit(&real) {
-            let text = format!("{path} is kept from changes, as other programs trust it");
+            let text = format!("{path} is protected: programs such as ssh or the shell trust it");
             return Err(Failure::new(Kind::ReadOnly, text));
         }
         if stat.what == What::File && stat.links > 1 && !self.rules.hard_links {
-            let text = format!("{path} has several names, and the others may be outside the root");
+            let text =
+                format!("{path} has several hard links, some of which may be outside the root");
             return Err(Failure::new(Kind::OutsideRoot, text));
         }
         let done = match value {
@@ -59,7 +60,7 @@ impl Tree {
         };
         done.map_err(|error| match error {
             Errno::OPNOTSUPP => {
-                let text = format!("{path} is on a file system without attributes");
+                let text = format!("{path} is on a file system without extended attributes");
                 Failure::new(Kind::Unsupported, text)
             }
             Errno::TOOBIG | Errno::RANGE => fault(path, Errno::NOSPC),

@@ -165,6 +165,6 @@ fn copy_part(
 }
 
 fn cut_off(path: &Rel) -> Failure {
-    let text = format!("what was to be copied to {path} became shorter meanwhile");
+    let text = format!("the source of {path} became shorter while it was copied");
     Failure::new(Kind::ChangedMeanwhile, text)
 }

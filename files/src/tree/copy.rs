@@ -105,8 +105,7 @@ impl Tree {
     ) -> Result<Copied, Failure> {
         check_apart(from, to)?;
         if !recursive && self.stat(from)?.what == What::Directory {
-            return Err(fault(from, Errno::ISDIR)
-                .with_hint("say that it is to be copied with all that is in it"));
+            return Err(fault(from, Errno::ISDIR).with_hint("copy it recursively"));
         }
         self.copy_any(from, to, overwrite, Content::Readable)
     }
@@ -448,6 +447,6 @@ impl Build<'_> {
 }
 
 fn too_deep(source: &Rel) -> Failure {
-    let text = format!("{source} has more than {DEEP} levels");
-    Failure::new(Kind::TooLarge, text).with_hint("copy what is deep in it by itself")
+    let text = format!("{source} is more than {DEEP} levels deep");
+    Failure::new(Kind::TooLarge, text).with_hint("copy the deep part of it separately")
 }

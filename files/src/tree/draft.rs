@@ -133,11 +133,11 @@ impl Tree {
             (None, How::Replace) => return Err(fault(path, Errno::NOENT)),
             (Some(stat), _) if stat.links > 1 && !self.rules.hard_links => {
                 let text = format!(
-                    "{path} has {} names, and the others may be outside the root",
+                    "{path} has {} hard links, some of which may be outside the root",
                     stat.links
                 );
                 return Err(Failure::new(Kind::OutsideRoot, text).with_hint(
-                    "the owner of the server allows it with --fs-allow-hardlinked-writes",
+                    "the owner of the server can allow it with --fs-allow-hardlinked-writes",
                 ));
             }
             _ => {}
@@ -252,7 +252,10 @@ impl Draft<'_> {
         // The new file is in place, so a plain failure, which means that nothing was done, would be
         // wrong.
         let unsure = |error| {
-            let text = format!("{}, after it was put in its place", failed(error).message);
+            let cause = std::io::Error::from(error);
+            let text = format!(
+                "the new content of {path} is in place, but may not survive a crash: {cause}"
+            );
             Failure::new(Kind::OutcomeUnknown, text)
         };
         if self.wanted.durable {

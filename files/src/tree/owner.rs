@@ -63,11 +63,12 @@ impl Tree {
 }
 
 pub(super) fn partly_owned(path: &Rel) -> Failure {
-    let text = format!("{path} cannot be moved as a whole: the owner keeps a part of it");
+    let text =
+        format!("{path} cannot be moved as a whole: the owner protects or hides a part of it");
     Failure::new(Kind::ReadOnly, text)
 }
 
 fn partly_unreadable(path: &Rel) -> Failure {
-    let text = format!("{path} cannot be moved as a whole: a part of it cannot be looked at");
+    let text = format!("{path} cannot be moved as a whole: a part of it cannot be read");
     Failure::new(Kind::ReadOnly, text)
 }

@@ -59,16 +59,16 @@ impl Stopped {
             Why::Failed(error) => fault(&at, error),
             Why::Mounted => fault(&at, Errno::BUSY),
             Why::Moved | Why::Gone => {
-                let text = format!("{at} was moved while what is in it was removed");
+                let text = format!("{at} was moved while its content was being removed");
                 Failure::new(Kind::ChangedMeanwhile, text)
             }
             Why::TooDeep => {
-                let text = format!("{path} has more than {DEEP} levels");
-                Failure::new(Kind::TooLarge, text).with_hint("remove what is deep in it first")
+                let text = format!("{path} is more than {DEEP} levels deep");
+                Failure::new(Kind::TooLarge, text).with_hint("remove the deepest part of it first")
             }
         };
         if self.partly {
-            failure.message.push_str("; some of what is beside it has been removed");
+            failure.message.push_str("; some of the files beside it have been removed");
         }
         failure
     }
@@ -139,10 +139,10 @@ impl Tree {
             Err(error @ (Errno::NOTEMPTY | Errno::EXIST)) => {
                 let mut failure = failed(error);
                 if partly {
-                    failure.message.push_str("; what could be removed of it has been");
+                    failure.message.push_str("; the rest of its content has been removed");
                 }
                 Err(failure.with_hint(
-                    "what remains is hidden or kept by the server's owner, or was added meanwhile",
+                    "what remains is hidden or protected by the server's owner, or was added meanwhile",
                 ))
             }
             other => other.map_err(failed),
@@ -154,7 +154,7 @@ impl Tree {
         let failure = fault(&place.path, Errno::NOTEMPTY);
         match self.has_only_leftovers(place) {
             Ok(true) => failure.with_hint(
-                "all that is in it is left of transfers that were broken off, and is removed after a day; remove it with all that is in it if they are not to go on",
+                "it only contains data of interrupted transfers, which is removed after a day; remove it recursively if they are not to be resumed",
             ),
             _ => failure,
         }

@@ -100,7 +100,7 @@ impl Tree {
         // The old destination is gone, and the copy is in its place.
         removed.map_err(|failure| {
             let text =
-                format!("{from} was copied to {to}, and may not have been removed: {failure}");
+                format!("{from} was copied to {to}, but may not have been removed: {failure}");
             Failure::new(Kind::OutcomeUnknown, text).with_hint("look at both before you go on")
         })
     }
@@ -182,7 +182,8 @@ impl Tree {
         let there = self.location(&to.dir).ok().flatten().map(|dir| dir.join(&to.name));
         let (Some(from), Some(there)) = (from, there) else { return Ok(()) };
         if there.beneath(&from).is_some() || from.beneath(&there).is_some() {
-            let text = format!("{} leads to what is moved, into it, or around it", to.path);
+            let text =
+                format!("{} is the same as what is moved, inside it, or contains it", to.path);
             return Err(Failure::new(Kind::InvalidArgument, text));
         }
         Ok(())
@@ -274,14 +275,15 @@ pub(super) fn check_apart(from: &Rel, to: &Rel) -> Result<(), Failure> {
         return Err(super::root::root_stays(from));
     }
     if to.beneath(from).is_some() || from.beneath(to).is_some() {
-        let text = format!("{to} is {from} itself, in it, or around it");
+        let text = format!("{to} is the same as {from}, inside it, or contains it");
         return Err(Failure::new(Kind::InvalidArgument, text));
     }
     Ok(())
 }
 
 pub(super) fn not_movable(path: &Rel) -> Failure {
-    let text = format!("{path} is or holds what cannot be moved to another file system");
+    let text =
+        format!("{path} is or contains something that cannot be moved to another file system");
     Failure::new(Kind::Unsupported, text)
-        .with_hint("links, and what is neither file nor directory, stay where they are")
+        .with_hint("symbolic links and special files stay where they are")
 }

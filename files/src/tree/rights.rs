@@ -51,7 +51,7 @@ impl Tree {
             What::File if before.links == 1 || self.rules.hard_links => {}
             What::File => {
                 let text =
-                    format!("{path} has several names, and the others may be outside the root");
+                    format!("{path} has several hard links, some of which may be outside the root");
                 return Err(Failure::new(Kind::OutsideRoot, text));
             }
             What::Link | What::Other => return Err(failed(Errno::NXIO)),

@@ -57,9 +57,9 @@ impl Tree {
         match (probe(c"."), probe(c"..")) {
             (Ok(_), Err(Errno::XDEV)) => {}
             _ => {
-                let text = "this kernel cannot keep paths beneath a directory (openat2)";
+                let text = "this kernel cannot confine paths to a directory (openat2)";
                 return Err(Failure::new(Kind::Unsupported, text).with_hint(
-                    "files need Linux 5.6 or newer, and a sandbox that lets openat2 through",
+                    "serving files needs Linux 5.6 or newer, and a sandbox that permits openat2",
                 ));
             }
         }
@@ -291,8 +291,10 @@ impl Tree {
     pub(super) fn check_unprotected(&self, place: &Place) -> Result<(), Failure> {
         match self.rules.kept.fit(&self.real_of(place)?) {
             true => {
-                let text =
-                    format!("{} is kept from changes, as other programs trust it", place.path);
+                let text = format!(
+                    "{} is protected: programs such as ssh or the shell trust it",
+                    place.path
+                );
                 Err(Failure::new(Kind::ReadOnly, text))
             }
             false => Ok(()),
@@ -342,7 +344,9 @@ impl Tree {
                 return Err(fault(path, Errno::NOENT));
             }
             if self.rules.kept.fit(&real) {
-                let text = format!("{path} leads to what is kept from changes");
+                let text = format!(
+                    "{path} leads to a protected file: programs such as ssh or the shell trust it"
+                );
                 return Err(Failure::new(Kind::ReadOnly, text));
             }
             place = Place { dir, name, path: path.clone() };
@@ -401,6 +405,6 @@ impl Tree {
 }
 
 pub(super) fn root_stays(_: &Rel) -> Failure {
-    Failure::new(Kind::InvalidArgument, "the root itself stays as it is")
-        .with_hint("name something beneath it")
+    Failure::new(Kind::InvalidArgument, "the root itself cannot be changed")
+        .with_hint("name a path beneath it")
 }

@@ -48,7 +48,10 @@ impl<'a> Space<'a> {
         if size <= self.rules.largest {
             return Ok(());
         }
-        let text = format!("{path} would have more than {} bytes", self.rules.largest);
+        let text = format!(
+            "{path} would have more than the {} bytes that the owner allows",
+            self.rules.largest
+        );
         Err(Failure::new(Kind::TooLarge, text))
     }
 
@@ -60,7 +63,7 @@ impl<'a> Space<'a> {
             let stat = rustix::fs::fstatvfs(to).map_err(|error| fault(path, error))?;
             let free = stat.f_bavail.saturating_mul(stat.f_frsize);
             let Some(fits) = free.checked_sub(self.rules.spare).filter(|fits| *fits >= more) else {
-                let text = format!("{path} would leave less room than the owner keeps free");
+                let text = format!("{path} would leave less disk space than the owner keeps free");
                 return Err(Failure::new(Kind::DiskFull, text));
             };
             self.fits = fits.min(LOOK.max(more));

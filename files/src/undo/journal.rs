@@ -125,7 +125,7 @@ fn frame(line: &ChangeRecord) -> Result<Vec<u8>, Failure> {
     let bytes = cbor::encode(line);
     let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= LINE);
     let length = length.ok_or_else(|| {
-        Failure::new(Kind::TooLarge, "the change touches more files than can be written down")
+        Failure::new(Kind::TooLarge, "the change touches more files than can be recorded")
     })?;
     Ok([&length.to_be_bytes()[..], &bytes].concat())
 }

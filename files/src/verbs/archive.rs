@@ -85,7 +85,9 @@ impl Packed<'_> {
         }
         if self.entries >= LISTED {
             let text = format!("there are more than {LISTED} entries");
-            return Err(Failure::new(Kind::TooLarge, text).with_hint("take a part of it at a time"));
+            return Err(
+                Failure::new(Kind::TooLarge, text).with_hint("archive a part of it at a time")
+            );
         }
         let put = if directory {
             self.send(&header(&[path, b"/"].concat(), &stat))

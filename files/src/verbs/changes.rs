@@ -36,7 +36,7 @@ fn records<'a>(
 ) -> Result<(&'a Undo, impl Iterator<Item = Arc<ChangeRecord>>), Failure> {
     let undo = desk
         .undo
-        .ok_or_else(|| Failure::new(Kind::NothingToUndo, "nothing is kept of this root"))?;
+        .ok_or_else(|| Failure::new(Kind::NothingToUndo, "undo is disabled for this root"))?;
     let ours = |record: &Arc<ChangeRecord>| {
         let paths =
             record.steps.iter().flat_map(|step| [Some(&step.path), step.moved_from.as_ref()]);

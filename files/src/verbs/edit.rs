@@ -111,7 +111,7 @@ fn edits(peer: &mut dyn Peer, share: &mut MemoryShare) -> Result<Vec<Replacement
             Failure::caused(Kind::ProtocolViolation, "the list of edits is malformed", &error)
         })?;
     if edits.is_empty() || edits.len() > EDITS {
-        let text = format!("1 to {EDITS} edits can be made at once");
+        let text = format!("a request has 1 to {EDITS} edits");
         return Err(Failure::new(Kind::InvalidArgument, text).into());
     }
     Ok(edits)
@@ -168,8 +168,8 @@ fn apply(
         let text = applied.as_ref().map_or(before, |applied| &applied.text);
         over += text.len() as u64;
         if over > most {
-            let text = format!("{which}: so many edits of such a long text are too much at once");
-            return Err(Failure::new(Kind::TooLarge, text).with_hint("divide them"));
+            let text = format!("{which}: these edits together are too large for one request");
+            return Err(Failure::new(Kind::TooLarge, text).with_hint("send them in several calls"));
         }
         let mut next = replace(&which, text, edit)?;
         next.count += applied.map_or(0, |applied| applied.count);
@@ -200,7 +200,7 @@ fn replace(which: &str, text: &[u8], edit: &Replacement) -> Result<EditedText, F
             let lines: Vec<String> =
                 places().take(8).map(|at| line(text, at).to_string()).collect();
             let text =
-                format!("{which}: the text is there {many} times, in lines {}", lines.join(", "));
+                format!("{which}: the text occurs {many} times, in lines {}", lines.join(", "));
             return Err(Failure::new(Kind::NotUnique, text));
         }
     }
@@ -210,7 +210,7 @@ fn replace(which: &str, text: &[u8], edit: &Replacement) -> Result<EditedText, F
         .and_then(|more| more.checked_add(text.len() - many * edit.old.len()))
         .filter(|size| *size as u64 <= LARGEST)
         .ok_or_else(|| {
-            Failure::new(Kind::TooLarge, format!("{which}: it would be larger than 64 MiB"))
+            Failure::new(Kind::TooLarge, format!("{which}: the result would be larger than 64 MiB"))
         })?;
     let mut share = MemoryShare::default();
     let mut next = share.buffer(size)?;
@@ -283,10 +283,11 @@ mod tests {
     fn a_miss_by_the_ends_of_lines_or_by_blanks_says_so() {
         let miss =
             |text: &str, old: &str| run(text, &[replacement(old, "", false)]).unwrap_err().message;
-        assert!(miss("one\r\ntwo\r\n", "one\ntwo").contains("in the file they are CR LF"));
-        assert!(miss("one\ntwo\n", "one\r\ntwo\r\n").contains("in the file they are LF"));
+        assert!(miss("one\r\ntwo\r\n", "one\ntwo").contains("those of the file are CR LF"));
+        assert!(miss("one\ntwo\n", "one\r\ntwo\r\n").contains("those of the file are LF"));
         assert!(
-            miss("  one\n\ttwo\n", " one\n  two").contains("only blanks differ from lines 1-2")
+            miss("  one\n\ttwo\n", " one\n  two")
+                .contains("only whitespace differs from lines 1-2")
         );
     }
 
@@ -308,7 +309,7 @@ mod tests {
             "{failure}"
         );
         let far = run("alpha\n", &[replacement("zzz 123", "", false)]).unwrap_err();
-        assert!(!far.message.contains("nearest"), "{far}");
+        assert!(!far.message.contains("most similar"), "{far}");
     }
 
     #[test]
@@ -320,9 +321,9 @@ mod tests {
             let text = format!("{}{near}", other.repeat(before));
             no_match("f", text.as_bytes(), wanted.as_bytes()).message
         };
-        assert!(told(3).contains("nearest are lines 4-43:"), "{}", told(3));
-        assert!(told(2_000).contains("nearest are lines 2001-2040:"));
-        assert!(!told(45_000).contains("nearest"), "too far away");
+        assert!(told(3).contains("the most similar are lines 4-43:"), "{}", told(3));
+        assert!(told(2_000).contains("the most similar are lines 2001-2040:"));
+        assert!(!told(45_000).contains("most similar"), "too far away");
     }
 
     #[test]

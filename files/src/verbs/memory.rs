@@ -72,7 +72,10 @@ impl MemoryShare {
 }
 
 fn full() -> Failure {
-    Failure::new(Kind::Busy, "other questions need the memory that this one needs")
+    Failure::new(
+        Kind::Busy,
+        "the file worker is short of memory for this request: others are using it",
+    )
 }
 
 impl Drop for MemoryShare {

@@ -158,9 +158,7 @@ fn write_all(
                 Ok(()) => failure,
                 Err(worse) => Failure::new(
                     Kind::OutcomeUnknown,
-                    format!(
-                        "{failure}; and what was patched before could not be put back: {worse}"
-                    ),
+                    format!("{failure}; the files already patched could not be restored: {worse}"),
                 ),
             });
         }

@@ -153,7 +153,7 @@ fn matcher(search: &Search) -> Result<RegexMatcher, Failure> {
     if search.pattern.len() > PATTERN {
         return Err(Failure::new(
             Kind::TooLarge,
-            format!("a pattern of more than {PATTERN} bytes"),
+            format!("the pattern has more than {PATTERN} bytes"),
         ));
     }
     RegexMatcherBuilder::new()
@@ -165,7 +165,7 @@ fn matcher(search: &Search) -> Result<RegexMatcher, Failure> {
         .build(&search.pattern)
         .map_err(|error| {
             Failure::new(Kind::InvalidArgument, format!("the pattern cannot be used: {error}"))
-                .with_hint("it is a regular expression as in ripgrep; say fixed for a plain text")
+                .with_hint("it is a regular expression as in ripgrep; set fixed for literal text")
         })
 }
 

@@ -53,11 +53,13 @@ impl WatchCounts {
         let busy = |text: String| Err(Failure::new(Kind::Busy, text));
         if own >= OF_ONE {
             return busy(format!(
-                "this device waits {OF_ONE} times for changes of this root already"
+                "this device already waits {OF_ONE} times for changes of this root, the maximum"
             ));
         }
         if self.0.values().sum::<usize>() >= WATCHERS {
-            return busy(format!("{WATCHERS} others wait for changes of this root already"));
+            return busy(format!(
+                "{WATCHERS} requests already wait for changes of this root, the maximum"
+            ));
         }
         self.0.insert(device, own + 1);
         Ok(())

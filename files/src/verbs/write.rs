@@ -67,7 +67,7 @@ fn replace(
             let offset = write.offset.unwrap_or(0);
             if offset > draft.length() {
                 let text =
-                    format!("{} bytes of the transfer are there, not {offset}", draft.length());
+                    format!("{} bytes of the transfer have arrived, not {offset}", draft.length());
                 // The transfer was completed or restarted since the client asked.
                 return Err(Failure::new(Kind::StreamStale, text).into());
             }
@@ -107,7 +107,7 @@ fn verify(
     if hash != expected.0 {
         // Damaged content must not be continued.
         let _ = draft.file().set_len(0);
-        let text = format!("{path}: the content is not what was meant to be sent");
+        let text = format!("{path}: the content differs from what the sender announced");
         return Err(Failure::new(Kind::IntegrityFailure, text)
             .with_hint("the file may have changed while it was read; send it again"));
     }

@@ -185,8 +185,10 @@ impl Stream {
             _ => None,
         };
         let Some(ToAgent::Ask(ask)) = asked else {
-            let failure =
-                Failure::new(Kind::ProtocolViolation, "content without a question, or no message");
+            let failure = Failure::new(
+                Kind::ProtocolViolation,
+                "content without a request, or a malformed message",
+            );
             let verb = "unknown".to_owned();
             self.note(AuditLine { verb, failure: Some(failure.kind), ..AuditLine::default() });
             // An answer that is ready goes first: it would be taken for a refusal. Whoever has gone
@@ -208,9 +210,12 @@ impl Stream {
         let done = match answered {
             Ok(Ok(done)) => done,
             Ok(Err(VerbError::Failed(failure))) => Done::from_failure(failure),
-            Ok(Err(VerbError::Broken)) if self.content == Content::GivenUp => Done::from_failure(
-                Failure::new(Kind::Cancelled, "the content was given up; nothing was changed"),
-            ),
+            Ok(Err(VerbError::Broken)) if self.content == Content::GivenUp => {
+                Done::from_failure(Failure::new(
+                    Kind::Cancelled,
+                    "the sender gave up the content; nothing was changed",
+                ))
+            }
             Ok(Err(VerbError::Broken)) => {
                 // Nothing was done before the content was complete. After that it was done, and the
                 // answer is lost.
@@ -221,7 +226,7 @@ impl Stream {
             }
             Err(_) => Done::from_failure(Failure::new(
                 Kind::Internal,
-                "the file worker failed at this question",
+                "the file worker failed at this request",
             )),
         };
         while matches!(self.content, Content::Coming(_)) {

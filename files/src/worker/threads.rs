@@ -113,7 +113,7 @@ impl Threads {
     pub(super) fn add(&self, mut stream: Stream) -> io::Result<()> {
         let open = self.state().device(stream.device()).streams;
         if open >= STREAMS {
-            let text = format!("this device has {STREAMS} open streams to files already");
+            let text = format!("this device already has {STREAMS} open file streams, the maximum");
             Stream::refuse(stream.socket(), Failure::new(Kind::Overloaded, text));
             return Ok(());
         }

@@ -182,7 +182,7 @@ impl<'a> Keeper<'a> {
         if stat.what != What::Directory {
             return Ok(Some(found));
         }
-        let full = || Failure::new(Kind::TooLarge, "more than is kept");
+        let full = || Failure::new(Kind::TooLarge, "more than can be kept");
         let walked = tree.walk(path, EVERYTHING, &mut |visited| {
             self.desk.listener.check_after_name()?;
             let Some(stat) = visited.stat().map_err(|_| full())? else { return Ok(false) };

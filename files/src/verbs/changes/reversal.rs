@@ -18,7 +18,7 @@ use crate::tree::{EVERYTHING, WriteOptions};
 use crate::undo::{ChangeRecord, Keeping, Snapshot, Undo, Unexpected};
 use crate::verbs::desk::Desk;
 
-const LOST: &str = "look at it, and force it if what was done since may be lost";
+const LOST: &str = "look at it, and force the change if later changes may be lost";
 
 /// One path that is restored.
 struct Restoration<'a> {
@@ -121,7 +121,7 @@ impl<'a> Reversal<'a> {
             // An earlier attempt, which broke off, has restored what fits the target already.
             if !force && !as_expected && !restoration.current.fits(restoration.target) {
                 let text = match restoration.expected {
-                    Snapshot::Unknown => format!("{path} is so large that it was not looked at"),
+                    Snapshot::Unknown => format!("{path} is too large to be compared"),
                     _ => format!("{path} has been changed since"),
                 };
                 return Err(Failure::new(Kind::ChangedMeanwhile, text).with_hint(LOST));
@@ -172,8 +172,9 @@ impl<'a> Reversal<'a> {
                 Applied::Replaced(path, snapshot) => self.take_back(path, snapshot),
             };
             if let Err(worse) = taken_back {
-                let text =
-                    format!("{failure}; and what was done before could not be taken back: {worse}");
+                let text = format!(
+                    "{failure}; the part that was already done could not be taken back: {worse}"
+                );
                 return Err(Failure::new(Kind::OutcomeUnknown, text));
             }
         }
@@ -234,7 +235,7 @@ impl<'a> Reversal<'a> {
             (Snapshot::File { .. }, Some(_)) if current.has_content => return Ok(()),
             (Snapshot::File { .. }, Some(_)) => self.keep(restoration, keeping)?,
             (Snapshot::Unknown, _) => {
-                let text = "what was there before is no longer kept";
+                let text = "the content before the change is no longer kept";
                 return Err(Failure::new(Kind::NothingToUndo, text));
             }
             (_, None) | (Snapshot::Directory { .. }, Some(_)) => Snapshot::Absent,
@@ -316,7 +317,7 @@ impl<'a> Reversal<'a> {
         }
         // The store is written without fsync: a machine that crashed may have lost a part of it.
         if digest.finalize().as_slice() != hash.0.as_slice() {
-            let text = format!("what {path} held before was not kept as a whole");
+            let text = format!("the old content of {path} was not kept completely");
             return Err(Failure::new(Kind::NothingToUndo, text));
         }
         draft.commit().map(drop)

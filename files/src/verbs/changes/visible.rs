@@ -63,7 +63,7 @@ pub(super) fn check_writable(tree: &Tree, change: u64, path: &Rel) -> Result<(),
 }
 
 fn not_ours(change: u64) -> Failure {
-    let text = format!("the owner keeps a part of what change {change} was about");
+    let text = format!("change {change} touches files that the owner hides or protects");
     Failure::new(Kind::ReadOnly, text)
-        .with_hint("nothing of it was undone; do by hand what may be done")
+        .with_hint("nothing was undone; make the allowed part by hand")
 }

@@ -20,12 +20,12 @@ const QUOTED: usize = 1_200;
 
 /// The failure of a text that does not occur, with the lines most similar to it.
 pub(super) fn no_match(which: &str, text: &[u8], wanted: &[u8]) -> Failure {
-    let mut message = format!("{which}: the text is not there");
+    let mut message = format!("{which}: the text was not found");
     let there = |other: &[u8]| other != wanted && memchr::memmem::find(text, other).is_some();
     if there(&in_cr_lf(&in_lf(wanted))) {
-        message.push_str("; only the ends of its lines differ: in the file they are CR LF");
+        message.push_str("; only the line endings differ: those of the file are CR LF");
     } else if there(&in_lf(wanted)) {
-        message.push_str("; only the ends of its lines differ: in the file they are LF");
+        message.push_str("; only the line endings differ: those of the file are LF");
     } else if text.len() <= NEAR
         && let Some((first, lines)) =
             nearest(&String::from_utf8_lossy(text), &String::from_utf8_lossy(wanted))
@@ -34,8 +34,8 @@ pub(super) fn no_match(which: &str, text: &[u8], wanted: &[u8]) -> Failure {
         let told: String = lines.chars().take(QUOTED).collect();
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let why = match words(&lines) == words(&String::from_utf8_lossy(wanted)) {
-            true => "only blanks differ from",
-            false => "nearest are",
+            true => "only whitespace differs from",
+            false => "the most similar are",
         };
         let _ = write!(message, "; {why} lines {first}-{last}:\n{told}");
     }

@@ -26,7 +26,7 @@ impl DiffHead {
     pub(super) fn set_action(&mut self, act: FileAction) -> Result<(), &'static str> {
         match self.act.replace(act) {
             Some(before) if before != act => {
-                Err("two lines say that different things become of it")
+                Err("two lines contradict each other about what becomes of the file")
             }
             _ => Ok(()),
         }
@@ -92,7 +92,7 @@ impl DiffHead {
     /// The names of a rename or a copy, which git writes without a prefix.
     fn moved_paths(&self, strip: Option<usize>) -> Result<DiffPaths, &'static str> {
         let (Some(from), Some(to)) = (&self.from, &self.to) else {
-            return Err("a rename or a copy that does not say both names");
+            return Err("a rename or a copy that lacks one of the two names");
         };
         let of = |name: &[u8]| {
             let name = name::strip_components(name, strip.unwrap_or(0).saturating_sub(1));

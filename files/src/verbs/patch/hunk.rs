@@ -161,7 +161,7 @@ pub(super) fn apply(
             Some(at) => at,
             None if search.work == 0 => {
                 let number = number + 1;
-                let text = format!("{path}: hunk {number} was looked for in too many places");
+                let text = format!("{path}: too many places were searched for hunk {number}");
                 return Err(Failure::new(Kind::TooLarge, text).with_hint("divide the patch"));
             }
             None => {

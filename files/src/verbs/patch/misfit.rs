@@ -32,7 +32,8 @@ impl Misfit<'_> {
     pub(super) fn failure(self, path: &Rel, number: usize) -> Failure {
         let line = self.hunk.line;
         let why = self.why();
-        let text = format!("{path}: hunk {number} (line {line} of the patch) does not fit: {why}");
+        let text =
+            format!("{path}: hunk {number} (line {line} of the patch) does not apply: {why}");
         Failure::new(Kind::PatchFailed, text)
     }
 
@@ -40,12 +41,14 @@ impl Misfit<'_> {
         let Self { hunk, lines, .. } = self;
         if hunk.old.is_empty() {
             return match hunk.start.old {
-                0 => "it expects an empty file, and the file is not empty".to_owned(),
+                0 => "it expects an empty file, but the file is not empty".to_owned(),
                 line if line > lines.len() => {
                     let count = lines.len();
-                    format!("it adds lines after line {line}, and the file has {count} lines")
+                    format!("it adds lines after line {line}, but the file has {count} lines")
                 }
-                line => format!("it adds lines after line {line}, which a hunk before it is past"),
+                line => format!(
+                    "it adds lines after line {line}, but an earlier hunk is already past it"
+                ),
             };
         }
         if lines.is_empty() {
@@ -59,9 +62,9 @@ impl Misfit<'_> {
                 let missing = lines.len().saturating_sub(at);
                 let missing = quote_line(hunk.old.get(missing).copied().unwrap_or_default());
                 let last = lines.len();
-                format!("the file ends after line {last}, and the patch has {missing} there")
+                format!("the file ends after line {last}, but the patch has {missing} there")
             }
-            None => "its lines are there more than once, and not where the patch has them; \
+            None => "its lines occur more than once, but not where the patch has them; \
                 give it more lines around the change"
                 .to_owned(),
         }
@@ -124,7 +127,7 @@ fn describe_difference(number: usize, is: &[u8], says: &[u8]) -> String {
     let (one, other) = (quote_line(is), quote_line(says));
     let what = format!("line {number} is {one}; in the patch it is {other}");
     match plain(is) == plain(says) {
-        true => format!("{what}: only blanks differ"),
+        true => format!("{what}: only whitespace differs"),
         false => what,
     }
 }

@@ -106,7 +106,7 @@ pub(super) fn parse<'a>(
         };
         files.push(FileDiff { line: begins, ..file });
         if files.len() > FILES {
-            return Err(reader.bad("more than 1000 files"));
+            return Err(reader.bad("more than 1,000 files"));
         }
     }
     if files.is_empty() {
@@ -140,7 +140,7 @@ impl<'a> PatchReader<'a> {
 
     /// Parses the names in two lines.
     fn names(&mut self) -> Result<[(Name, &'a [u8]); 2], Failure> {
-        let unclosed = "the quotes around the name do not end";
+        let unclosed = "the closing quote of the name is missing";
         let mut one = |sign: &[u8]| {
             let text = self.line().and_then(|line| line.strip_prefix(sign)).unwrap_or_default();
             let name = name::parse_name(text).ok_or_else(|| self.bad(unclosed))?;
@@ -158,7 +158,7 @@ impl<'a> PatchReader<'a> {
         let head = self.head(header.as_ref())?;
         let hunks = self.hunks()?;
         if head.lines == 0 && hunks.is_empty() {
-            return Err(bad(begins, "nothing follows that says what becomes of the file"));
+            return Err(bad(begins, "no line says what becomes of the file"));
         }
         let (from, to) =
             head.resolve(header.as_ref(), self.strip).map_err(|why| bad(begins, why))?;
@@ -170,7 +170,7 @@ impl<'a> PatchReader<'a> {
             (None, None, Some(_)) => FileAction::Create,
             (None, Some(_), None) => FileAction::Remove,
             (None, Some(from), Some(to)) if from != to => {
-                return Err(bad(begins, "the names differ, and it is neither a rename nor a copy"));
+                return Err(bad(begins, "the names differ, but it is neither a rename nor a copy"));
             }
             _ => FileAction::Modify,
         };
@@ -247,12 +247,12 @@ impl<'a> PatchReader<'a> {
     fn mode(&self, text: &[u8]) -> Result<u32, Failure> {
         let octal = |text: &str| u32::from_str_radix(text, 8).ok();
         let mode = std::str::from_utf8(text).ok().filter(|text| text.len() <= 7).and_then(octal);
-        mode.ok_or_else(|| self.bad("a mode that is no octal number"))
+        mode.ok_or_else(|| self.bad("a mode that is not an octal number"))
     }
 
     fn whole(&self, text: &[u8]) -> Result<Vec<u8>, Failure> {
         name::whole(text)
-            .ok_or_else(|| self.bad("a name that is empty, or whose quotes do not end"))
+            .ok_or_else(|| self.bad("a name that is empty, or whose closing quote is missing"))
     }
 
     /// Parses the diff of a file by `diff`.
@@ -261,7 +261,7 @@ impl<'a> PatchReader<'a> {
         let [(old, old_stamp), (new, new_stamp)] = self.names()?;
         let hunks = self.hunks()?;
         let Some(first) = hunks.first() else {
-            return Err(self.bad("a file is named, and no hunk with its line numbers follows"));
+            return Err(self.bad("a file is named, but no hunk with line numbers follows"));
         };
         let strip = match (self.strip, &old, &new) {
             (Some(strip), ..) => strip,
@@ -298,14 +298,14 @@ impl<'a> PatchReader<'a> {
         let mut hunks = Vec::new();
         while let Some(line) = self.line().filter(|line| line.starts_with(b"@@")) {
             let Heading { start, counts } = heading(line).ok_or_else(|| {
-                self.bad("a hunk without its line numbers: it begins like @@ -1,2 +1,3 @@")
+                self.bad("a hunk without line numbers: it must begin like @@ -1,2 +1,3 @@")
             })?;
             let mut hunk = Hunk::new(self.at + 1, start);
             self.at += 1;
             while hunk.old.len() != counts.old || hunk.new.len() != counts.new {
-                let other = "the hunk has other lines than its first line counts";
+                let other = "the hunk has other lines than its first line announces";
                 let line =
-                    self.lines.get(self.at).ok_or_else(|| self.bad("the hunk breaks off"))?;
+                    self.lines.get(self.at).ok_or_else(|| self.bad("the hunk is cut off"))?;
                 hunk.add(line).ok_or_else(|| self.bad(other))?;
                 if hunk.old.len() > counts.old || hunk.new.len() > counts.new {
                     return Err(self.bad(other));
@@ -320,7 +320,7 @@ impl<'a> PatchReader<'a> {
             let more = matches!(self.after(0).first(), Some(b' ' | b'+' | b'-'));
             let next = self.after(0).starts_with(b"--- ") && self.after(1).starts_with(b"+++ ");
             if more && !next && !matches!(self.after(0), b"-- " | b"--") {
-                return Err(self.bad("the hunk has more lines than its first line counts"));
+                return Err(self.bad("the hunk has more lines than its first line announces"));
             }
             hunks.push(hunk);
         }
@@ -334,11 +334,9 @@ impl FileDiff<'_> {
         let old = self.hunks.iter().any(|hunk| !hunk.old.is_empty());
         let new = self.hunks.iter().any(|hunk| !hunk.new.is_empty());
         match self.act {
-            FileAction::Create if old => {
-                Err(bad(self.line, "a file that is made has no old lines"))
-            }
+            FileAction::Create if old => Err(bad(self.line, "a new file cannot have old lines")),
             FileAction::Remove if new => {
-                Err(bad(self.line, "a file that is removed has no new lines"))
+                Err(bad(self.line, "a removed file cannot have new lines"))
             }
             _ => Ok(()),
         }

@@ -115,7 +115,7 @@ impl<'a> PatchPlan<'a> {
     }
 
     fn state(&mut self, path: &Rel) -> Result<&mut PathState, Failure> {
-        let unseen = || Failure::new(Kind::Internal, "a path of the patch was not looked at");
+        let unseen = || Failure::new(Kind::Internal, "a path of the patch was not read");
         self.states.get_mut(path).ok_or_else(unseen)
     }
 
@@ -166,7 +166,7 @@ impl<'a> PatchPlan<'a> {
         let leaving = self.leaving.contains(to);
         let state = self.state(to)?;
         if state.after.is_some() && (state.replaced || !leaving) {
-            let text = format!("{to} is there already, and the patch makes it");
+            let text = format!("{to} already exists, but the patch creates it");
             return Err(Failure::new(Kind::FileExists, text));
         }
         let (old, old_mode) = match diff.act {
@@ -241,7 +241,7 @@ fn check_removes_all(
     match hunk::apply(&diff.hunks, path, text, share)?.is_empty() {
         true => Ok(()),
         false => {
-            let text = format!("{path}: the patch removes it, and does not know all that is in it");
+            let text = format!("{path}: the patch removes it, but the file has other content");
             Err(Failure::new(Kind::PatchFailed, text))
         }
     }
@@ -254,7 +254,7 @@ fn copy(bytes: &[u8], share: &mut MemoryShare) -> Result<Vec<u8>, Failure> {
 }
 
 fn not_there(path: &Rel) -> Failure {
-    Failure::new(Kind::NoSuchFile, format!("{path} is not there"))
+    Failure::new(Kind::NoSuchFile, format!("{path} does not exist"))
 }
 
 /// The failure of a path that has no content to change.
