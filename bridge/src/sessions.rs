@@ -100,8 +100,8 @@ fn effects(request: &Request) -> Effects {
         Request::Open(_) | Request::Send(_) => Effects::Once,
         Request::Control(control) => match control.action {
             // Setting the same value twice changes nothing.
-            Action::Attach(_)
-            | Action::Detach
+            Action::Acquire(_)
+            | Action::Release
             | Action::Rule(_)
             | Action::Resize(_)
             | Action::Limits(_)

@@ -21,12 +21,12 @@ async fn two_agents_share_a_session_by_lease_and_hand_over() {
     let (a, b) = (agent(&world, "a"), agent(&world, "b"));
     let s = a.open("w", "bash").await;
     for _ in 0..2 {
-        let status = a.does(s, Action::Attach(60_000)).await.unwrap();
+        let status = a.does(s, Action::Acquire(60_000)).await.unwrap();
         let rights = status.typing.unwrap();
         assert!(rights.may_type && rights.lease.unwrap().holder.client.as_deref() == Some("a"));
     }
     for refused in [
-        b.does(s, Action::Attach(60_000)).await.map(drop),
+        b.does(s, Action::Acquire(60_000)).await.map(drop),
         b.does(s, Action::Signal(2)).await.map(drop),
         b.does(s, Action::Resize(Size { cols: 10, rows: 10 })).await.map(drop),
         b.does(s, Action::Close).await.map(drop),
@@ -59,7 +59,7 @@ async fn two_agents_share_a_session_by_lease_and_hand_over() {
         (LeaseChange::HandedOver, Some("lunch"))
     );
     assert_eq!(transfer.to.unwrap().client.as_deref(), Some("b"));
-    b.does(s, Action::Detach).await.unwrap();
+    b.does(s, Action::Release).await.unwrap();
     let take = Action::TakeOver { from: Some("b".to_owned()), reason: None, for_ms: 1_000 };
     assert_eq!(a.does(s, take).await.unwrap_err().kind, Kind::ChangedMeanwhile);
 }
@@ -90,7 +90,7 @@ async fn a_person_takes_over_and_what_agents_had_typed_is_gone() {
     let world = World::with_server("web-1").await;
     let (a, person) = (agent(&world, "a"), user(&world));
     let s = a.open("w", "bash").await;
-    a.does(s, Action::Attach(600_000)).await.unwrap();
+    a.does(s, Action::Acquire(600_000)).await.unwrap();
     // A line that is half typed at the prompt.
     a.send(s, vec![text("touch /tmp/farwire-never-made")], Duration::ZERO).await.unwrap();
     let mut at = person.attach(s, false).await;
@@ -119,7 +119,7 @@ async fn a_person_takes_over_and_what_agents_had_typed_is_gone() {
         |_, what| matches!(what, What::Typed { text: Some(text), .. } if text.ends_with(b"cat\r")),
     )
     .await;
-    until("the agent to get its turn", async || a.does(s, Action::Attach(600_000)).await.ok())
+    until("the agent to get its turn", async || a.does(s, Action::Acquire(600_000)).await.ok())
         .await;
     let flood = "agents\n".repeat(2_000);
     let sending = a.send(s, vec![text(&flood)], LONG);
@@ -176,11 +176,11 @@ async fn agents_wait_while_a_person_types_and_the_rule_is_a_persons() {
     assert_eq!(answer.pieces[0].bytes, b"hi\r\n");
     let denied = a.does(s, Action::Rule(TypingRule::Shared)).await.unwrap_err();
     assert_eq!(denied.kind, Kind::NotGranted);
-    a.does(s, Action::Attach(60_000)).await.unwrap();
+    a.does(s, Action::Acquire(60_000)).await.unwrap();
     person.does(s, Action::Rule(TypingRule::UserOnly)).await.unwrap();
     for refused in [
         a.send(s, vec![text("x")], LONG).await.map(drop),
-        a.does(s, Action::Attach(60_000)).await.map(drop),
+        a.does(s, Action::Acquire(60_000)).await.map(drop),
     ] {
         let failure = refused.unwrap_err();
         assert!(failure.message.contains("user-only"), "{failure}");
@@ -203,7 +203,7 @@ async fn a_session_of_one_owner_is_none_for_another() {
     let s = a.open("w", "bash").await;
     for refused in [
         b.send(s, vec![text("x")], LONG).await.map(drop),
-        b.does(s, Action::Attach(1_000)).await.map(drop),
+        b.does(s, Action::Acquire(1_000)).await.map(drop),
         b.events(s, 1, Duration::ZERO).await.map(drop),
     ] {
         assert_eq!(refused.unwrap_err().kind, Kind::UnknownId);
@@ -227,10 +227,10 @@ async fn the_sessions_of_a_group_are_handed_over_together() {
         };
         sessions.push(a.ask(&Request::Open(start)).await.unwrap().ended.status.session);
     }
-    a.does(sessions[0], Action::Attach(60_000)).await.unwrap();
-    let locked = b.does(sessions[1], Action::Attach(60_000)).await.unwrap_err();
+    a.does(sessions[0], Action::Acquire(60_000)).await.unwrap();
+    let locked = b.does(sessions[1], Action::Acquire(60_000)).await.unwrap_err();
     assert_eq!(locked.kind, Kind::InputLocked, "another member is somebody else's");
-    a.does(sessions[1], Action::Attach(60_000)).await.unwrap();
+    a.does(sessions[1], Action::Acquire(60_000)).await.unwrap();
     let to = Heir { surface: None, client: Some("b".to_owned()) };
     a.does(sessions[0], Action::HandOver { to, reason: None }).await.unwrap();
     let mut holders = Vec::new();

@@ -39,7 +39,7 @@ async fn what_was_done_is_told_in_order_and_counted_on_by_the_next_agent() {
     let mut world = World::with_server("web-1").await;
     let (a, person) = (agent(&world, "a"), user(&world));
     let s = a.open("w", "bash").await;
-    a.does(s, Action::Attach(60_000)).await.unwrap();
+    a.does(s, Action::Acquire(60_000)).await.unwrap();
     a.send(s, vec![text("echo one\n")], LONG).await.unwrap();
     a.does(s, Action::Resize(Size { cols: 0, rows: 60_000 })).await.unwrap();
     let looking = person.attach(s, true).await;
@@ -50,7 +50,7 @@ async fn what_was_done_is_told_in_order_and_counted_on_by_the_next_agent() {
     person.does(s, Action::Rule(TypingRule::Shared)).await.unwrap();
     a.does(s, Action::Label(Labels { tag: Some("t".into()), ..Labels::default() })).await.unwrap();
     a.does(s, Action::Signal(28)).await.unwrap();
-    a.does(s, Action::Detach).await.unwrap();
+    a.does(s, Action::Release).await.unwrap();
     let events = a.events(s, 1, Duration::ZERO).await.unwrap();
     let told: Vec<_> = events.iter().map(told).collect();
     let expected = [
@@ -80,7 +80,7 @@ async fn what_was_done_is_told_in_order_and_counted_on_by_the_next_agent() {
     let next = next.unwrap();
     assert!(matches!(next[0].what, Some(What::Typed { length: 9, .. })), "{next:?}");
     person.does(s, Action::Rule(TypingRule::AgentOnly)).await.unwrap();
-    a.does(s, Action::Attach(60_000)).await.unwrap();
+    a.does(s, Action::Acquire(60_000)).await.unwrap();
     // Written down within a moment, and not later than that by those who wait for a file.
     let file = world.path(&format!("web-1/sessions/{s}/events.jsonl"));
     until("the file", async || {
@@ -98,7 +98,7 @@ async fn what_was_done_is_told_in_order_and_counted_on_by_the_next_agent() {
     let status = a.look(s).await.status;
     let rights = status.typing.unwrap();
     assert!(rights.lease.is_none() && rights.rule == TypingRule::AgentOnly, "{rights:?}");
-    assert_eq!(rights.transfer.unwrap().way, LeaseChange::Attached, "for the record");
+    assert_eq!(rights.transfer.unwrap().way, LeaseChange::Acquired, "for the record");
     assert_eq!(status.labels.unwrap().tag.as_deref(), Some("t"));
     assert!(status.recovered_ms.is_some());
 }

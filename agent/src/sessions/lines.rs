@@ -179,8 +179,8 @@ fn event(line: EventLine) -> Option<Event> {
         "leased" => {
             let name = line.way?;
             let ways = [
-                LeaseChange::Attached,
-                LeaseChange::Detached,
+                LeaseChange::Acquired,
+                LeaseChange::Released,
                 LeaseChange::HandedOver,
                 LeaseChange::TakenOver,
                 LeaseChange::Expired,

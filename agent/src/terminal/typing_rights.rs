@@ -364,7 +364,7 @@ impl Arbiter {
         match &mut self.lease {
             Some(lease) if lease.holder == *who => lease.until = until,
             Some(_) => self.pass(LeaseChange::TakenOver, Some((who, until)), reason, now),
-            None => self.pass(LeaseChange::Attached, Some((who, until)), reason, now),
+            None => self.pass(LeaseChange::Acquired, Some((who, until)), reason, now),
         }
     }
 
@@ -372,7 +372,7 @@ impl Arbiter {
     pub(crate) fn detach(&mut self, who: &Principal, now: Duration) -> Result<(), Refusal> {
         self.may_act(who, now)?;
         if self.lease.is_some() {
-            self.pass(LeaseChange::Detached, None, None, now);
+            self.pass(LeaseChange::Released, None, None, now);
         }
         Ok(())
     }
@@ -380,7 +380,7 @@ impl Arbiter {
     /// A stream has ended, and with it a lease that was bound to it.
     pub(crate) fn end_stream(&mut self, stream: u64, now: Duration) {
         if matches!(&self.lease, Some(lease) if lease.until == Until::Gone(stream)) {
-            self.pass(LeaseChange::Detached, None, None, now);
+            self.pass(LeaseChange::Released, None, None, now);
         }
     }
 
@@ -399,7 +399,7 @@ impl Arbiter {
         if rule == TypingRule::UserOnly
             && self.lease.as_ref().is_some_and(|lease| !lease.holder.is_user())
         {
-            self.pass(LeaseChange::Detached, None, Some("only users may type now"), now);
+            self.pass(LeaseChange::Released, None, Some("only users may type now"), now);
         }
         Ok(())
     }

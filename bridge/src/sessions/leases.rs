@@ -72,7 +72,7 @@ impl Leases {
         let all: Vec<_> = locked(&self.held).drain().collect();
         let detach = all.into_iter().map(|((session, _), (server, caller))| async move {
             // What cannot be released now expires by itself.
-            let _ = act(client, &server, session, &caller, Action::Detach).await;
+            let _ = act(client, &server, session, &caller, Action::Release).await;
         });
         join_all(detach).await;
     }
@@ -90,7 +90,7 @@ async fn renew(client: Arc<Client>, held: Arc<Mutex<Holders>>) {
         let renewing = all.into_iter().map(|(key, (server, caller))| {
             let (client, held) = (&client, &held);
             async move {
-                let action = Action::Attach(TTL_MS);
+                let action = Action::Acquire(TTL_MS);
                 let renewed = act(client, &server, key.0, &caller, action).await;
                 // Somebody else holds it, or the session is gone.
                 if let Err(failure) = renewed

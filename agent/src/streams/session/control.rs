@@ -48,10 +48,10 @@ fn act(
         return Err(already_over(&session.job));
     }
     match action {
-        Action::Attach(for_ms) => {
+        Action::Acquire(for_ms) => {
             together(sessions, session, who, |group| group.attach(who, *for_ms))
         }
-        Action::Detach => {
+        Action::Release => {
             let now = boottime();
             let done = session.terminal.typing().arbiter.detach(who, now);
             settle(session, who, done)

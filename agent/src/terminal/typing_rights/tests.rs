@@ -91,7 +91,7 @@ fn a_lease_is_one_actors_goes_before_the_rule_and_ends_unheard() {
     for now in [0, 500] {
         assert_eq!(one(&mut arbiter, now, |one| one.attach(&a, 10_000)), Ok(()));
     }
-    assert_eq!(ways(&mut arbiter), [LeaseChange::Attached], "again is no news");
+    assert_eq!(ways(&mut arbiter), [LeaseChange::Acquired], "again is no news");
     let refused = Err(Refusal::Leased(a.clone(), at(0)));
     assert_eq!(one(&mut arbiter, 600, |one| one.attach(&b, 10_000)), refused);
     for other in
@@ -129,7 +129,7 @@ fn it_is_handed_over_by_its_holder_only() {
     let refused = Err(Refusal::Leased(a.clone(), at(0)));
     assert_eq!(one(&mut arbiter, 1, |one| one.hand_over(&b, &b, None)), refused);
     assert_eq!(one(&mut arbiter, 2, |one| one.hand_over(&a, &b, Some("why"))), Ok(()));
-    assert_eq!(ways(&mut arbiter), [LeaseChange::Attached, LeaseChange::HandedOver]);
+    assert_eq!(ways(&mut arbiter), [LeaseChange::Acquired, LeaseChange::HandedOver]);
     let Transfer { from, to, reason, .. } = arbiter.transfer().unwrap();
     assert_eq!((from.as_ref(), to.as_ref(), reason.as_deref()), (Some(&a), Some(&b), Some("why")));
     assert!(arbiter.may_type(&a, at(3)).is_err() && arbiter.may_type(&b, at(3)).is_ok());
@@ -156,7 +156,7 @@ fn a_user_takes_from_anybody_and_an_agent_from_the_agent_that_it_names() {
     assert_eq!(
         ways(&mut arbiter),
         [
-            LeaseChange::Attached,
+            LeaseChange::Acquired,
             LeaseChange::TakenOver,
             LeaseChange::TakenOver,
             LeaseChange::TakenOver
@@ -184,7 +184,7 @@ fn what_a_stream_has_taken_lives_as_long_as_the_stream() {
     assert_eq!(arbiter.holder(at(2)), None);
     assert_eq!(
         ways(&mut arbiter),
-        [LeaseChange::Attached, LeaseChange::TakenOver, LeaseChange::Detached]
+        [LeaseChange::Acquired, LeaseChange::TakenOver, LeaseChange::Released]
     );
 }
 

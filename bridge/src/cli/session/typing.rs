@@ -93,7 +93,7 @@ impl Take {
 
 impl Release {
     pub(crate) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
-        act(client, &self.which, Action::Detach, self.json).await
+        act(client, &self.which, Action::Release, self.json).await
     }
 }
 

@@ -49,7 +49,7 @@ impl Tool for PtyAttach {
         let found = place.terminal()?;
         place.open()?;
         found.free_for(who.client)?;
-        let ended = change(seat, found, who, Action::Attach(TTL_MS)).await?;
+        let ended = change(seat, found, who, Action::Acquire(TTL_MS)).await?;
         let client = seat.shared_client().await?;
         seat.leases.hold(client, &found.handle.server, found.handle.job, &who.caller())?;
         Ok(answer(found, &ended))
@@ -80,7 +80,7 @@ impl Tool for PtyDetach {
         let place = PtySession::find(seat, &self.session_id, who).await?;
         let found = place.terminal()?;
         found.free_for(who.client)?;
-        let ended = change(seat, found, who, Action::Detach).await?;
+        let ended = change(seat, found, who, Action::Release).await?;
         seat.leases.forget(found.handle.job, who.client);
         Ok(answer(found, &ended))
     }

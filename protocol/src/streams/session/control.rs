@@ -26,10 +26,10 @@ pub struct Control {
 pub enum Action {
     /// Take the lease if it is free, or renew it, for this many milliseconds from now.
     #[n(0)]
-    Attach(#[n(0)] u32),
+    Acquire(#[n(0)] u32),
     /// Release the lease.
     #[n(1)]
-    Detach,
+    Release,
     /// Give the lease to another actor.
     #[n(2)]
     HandOver {
@@ -50,7 +50,7 @@ pub enum Action {
         /// The reason.
         #[n(1)]
         reason: Option<String>,
-        /// The lifetime in milliseconds, as for [`Action::Attach`].
+        /// The lifetime in milliseconds, as for [`Action::Acquire`].
         #[n(2)]
         for_ms: u32,
     },

@@ -215,8 +215,8 @@ fn what_is_done_to_a_session_has_these_bytes() {
     let heir = Heir { surface: Some("human".to_owned()), client: Some("c".to_owned()) };
     let reason = || Some("r".to_owned());
     let actions = [
-        Action::Attach(1),
-        Action::Detach,
+        Action::Acquire(1),
+        Action::Release,
         Action::HandOver { to: heir, reason: reason() },
         Action::TakeOver { from: Some("f".to_owned()), reason: reason(), for_ms: 1 },
         Action::Rule(TypingRule::AgentOnly),
@@ -240,7 +240,7 @@ fn what_is_done_to_a_session_has_these_bytes() {
     for (action, expected) in actions.into_iter().zip(expected) {
         check(&action, expected);
     }
-    let control = Control { session: ID, caller: Some(caller.clone()), action: Action::Detach };
+    let control = Control { session: ID, caller: Some(caller.clone()), action: Action::Release };
     check(
         &Request::Control(control),
         expect!["820581a300500505050505050505050505050505050501a200616301616f02820180"],

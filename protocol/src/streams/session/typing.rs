@@ -70,10 +70,10 @@ pub struct Lease {
 pub enum LeaseChange {
     /// It was free, and an actor took it.
     #[n(0)]
-    Attached,
+    Acquired,
     /// Its holder released it.
     #[n(1)]
-    Detached,
+    Released,
     /// Its holder gave it to another actor.
     #[n(2)]
     HandedOver,
@@ -89,8 +89,8 @@ impl LeaseChange {
     /// The name for people and models.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Attached => "attach",
-            Self::Detached => "detach",
+            Self::Acquired => "attach",
+            Self::Released => "detach",
             Self::HandedOver => "handoff",
             Self::TakenOver => "takeover",
             Self::Expired => "expired",
