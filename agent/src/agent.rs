@@ -164,7 +164,7 @@ impl Agent {
                 }
             }
             Err((turned, mut send, mut recv)) => {
-                tracing::debug!(%turned, "a stream was turned away");
+                tracing::debug!(%turned, "a stream was refused");
                 recv.stop(turned.reset());
                 send.reset(turned.reset());
             }
@@ -201,7 +201,7 @@ impl Agent {
                 }
             }
             Err(turned) => {
-                tracing::info!(%turned, "a handshake was turned away");
+                tracing::info!(%turned, "a handshake was refused");
                 if !matches!(turned, Rejection::Rejected(_)) {
                     recv.stop(turned.reset());
                     send.reset(turned.reset());
@@ -219,7 +219,7 @@ impl Agent {
         let device =
             admission::admit(self.state.devices().lookup(&claim.bundle.id), &claim.bundle)?;
         if !self.rates.complete(route, device.bundle.id) {
-            return Err(Failure::new(Kind::Overloaded, "this device connects too often")
+            return Err(Failure::new(Kind::Overloaded, "this device makes handshakes too often")
                 .with_hint("keep one process, as `farwire mcp serve` does, or wait a moment"));
         }
         let surface = match claim.surface() {
@@ -264,8 +264,8 @@ impl Agent {
         });
         match renewed.await {
             Ok(Ok(_)) => {}
-            Ok(Err(why)) => tracing::warn!(%why, "a newer bundle of a device could not be stored"),
-            Err(why) => tracing::warn!(%why, "a newer bundle of a device could not be stored"),
+            Ok(Err(why)) => tracing::warn!(%why, "a newer bundle of a device was not stored"),
+            Err(why) => tracing::warn!(%why, "a newer bundle of a device was not stored"),
         }
     }
 }

@@ -134,7 +134,7 @@ fn carry_out(cli: Cli) -> Result<(), Failure> {
             let state = enrolled(&place)?;
             state.enrollments().leave(&state.lock()?)?;
             print(
-                "left; a running agent stops, and `farwire server remove` on the other side removes the record\n",
+                "left; a running agent ends, and `farwire server remove` on a device removes the record\n",
             )
         }
         AgentCommand::Device(command) => devices(&place, command),
@@ -219,8 +219,7 @@ fn enroll(place: &std::path::Path, options: Enroll) -> Result<(), Failure> {
             print_json(&serde_json::json!({"state": "pending"}))
         }
         Outcome::Pending => print(
-            "pending: the device that made the token is not online; it accepts this server when farwire is \
-             next used there\n\
+            "pending: the device that created the token is offline; it accepts this server when farwire next runs there\n\
              next: `farwire-agent service install` or `farwire-agent run` waits for it\n",
         ),
     }
@@ -267,7 +266,7 @@ fn devices(place: &std::path::Path, command: DeviceCommand) -> Result<(), Failur
         DeviceCommand::Add { name, bundle } => {
             let bundle = device::read_bundle(&bundle, IdKind::Device)?;
             let device = device::add(&state, &name, bundle)?;
-            print(&format!("`{}` may connect, {}\n", device.name, device.fingerprint()))
+            print(&format!("`{}` is authorized, {}\n", device.name, device.fingerprint()))
         }
         DeviceCommand::Ls(Json { json }) => {
             let devices = state.devices().list()?;
@@ -299,13 +298,13 @@ fn roots(place: &std::path::Path, command: RootCommand) -> Result<(), Failure> {
         RootCommand::Add { roots } => {
             let added = roots.specs()?;
             if added.is_empty() {
-                return Err(Failure::new(Kind::InvalidArgument, "no directory is named")
-                    .with_hint("pass --fs-root [NAME=]DIR[:rw]"));
+                return Err(Failure::new(Kind::InvalidArgument, "no directory was given")
+                    .with_hint("use --fs-root [NAME=]DIR[:rw]"));
             }
             files::check(&added, place)?;
             let names: Vec<_> = added.iter().map(|root| format!("`{}`", root.name)).collect();
             spec::write(state.path(), &spec::together(written, added)?)?;
-            print(&format!("{} open after the next start of the agent\n", names.join(", ")))
+            print(&format!("{} will be open when the agent next starts\n", names.join(", ")))
         }
         RootCommand::Ls(Json { json: true }) => print_json(&serde_json::json!(written)),
         RootCommand::Ls(Json { json: false }) => {
@@ -321,7 +320,7 @@ fn roots(place: &std::path::Path, command: RootCommand) -> Result<(), Failure> {
                 return Err(Failure::new(Kind::NoRoot, format!("no root is called `{name}`")));
             }
             spec::write(state.path(), &left)?;
-            print(&format!("`{name}` is closed after the next start of the agent\n"))
+            print(&format!("`{name}` will be closed when the agent next starts\n"))
         }
     }
 }

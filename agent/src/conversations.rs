@@ -83,7 +83,7 @@ impl<A: Clone> Conversations<A> {
         let mut inner = self.lock();
         let key = (owner.clone(), id);
         if inner.all.contains_key(&key) {
-            return Err(Failure::new(Kind::ProtocolViolation, "the conversation exists already"));
+            return Err(Failure::new(Kind::ProtocolViolation, "the conversation already exists"));
         }
         Ok(inner.insert(key, 0, about))
     }
@@ -128,7 +128,7 @@ impl<A: Clone> Conversations<A> {
                 || Failure::new(Kind::ConversationGone, "the agent knows no such conversation");
             let one = inner.all.get_mut(&(owner.clone(), id)).ok_or_else(gone)?;
             if generation <= one.generation {
-                let message = "the conversation was taken up by a later stream";
+                let message = "a later stream has resumed the conversation";
                 return Err(Failure::new(Kind::ProtocolViolation, message));
             }
             one.generation = generation;

@@ -116,7 +116,7 @@ pub(crate) async fn keep(
         }
         if !matches!(*standing.borrow(), Standing::Down { .. }) {
             let hint = why.hint.as_deref();
-            tracing::warn!(kind = %why.kind, why = why.message, hint, "not connected; dialling again");
+            tracing::warn!(kind = %why.kind, why = why.message, hint, "not connected; dialing again");
         }
         standing.send_replace(Standing::Down { why });
         tokio::select! {
@@ -184,7 +184,7 @@ async fn tell(agent: &Agent, connection: &Connection, told: Option<Presence>) ->
     match connection.call(&presence).await {
         Ok(_) => Some(presence),
         Err(failure) => {
-            tracing::warn!(why = failure.message, "the relay did not take the list of devices");
+            tracing::warn!(why = failure.message, "the relay refused the list of devices");
             told
         }
     }

@@ -56,7 +56,7 @@ pub(crate) async fn enroll(
     patience: Duration,
 ) -> Result<Outcome, Failure> {
     if let Enrollment::Enrolled(enrolled) = state.enrollments().load()? {
-        let message = format!("this agent is enrolled already, as `{}`", enrolled.name);
+        let message = format!("this agent is already enrolled, as `{}`", enrolled.name);
         return Err(Failure::new(Kind::AlreadyEnrolled, message));
     }
     let mut relay = token.relay.clone();
@@ -111,7 +111,9 @@ fn check(
         MailState::Waiting | MailState::Answered if pending_here => Ok(()),
         // Somebody else has asked with it: the inviter learns of it, and refuses both.
         MailState::Waiting => Ok(()),
-        MailState::Answered => Err(Failure::new(Kind::TokenUsed, "the token has been used")),
+        MailState::Answered => {
+            Err(Failure::new(Kind::TokenUsed, "the token has already been used"))
+        }
         MailState::Expired => {
             let ago = relay_time.saturating_sub(token.expires);
             Err(Failure::new(Kind::TokenExpired, format!("the token expired {ago} s ago")))
@@ -131,7 +133,7 @@ fn prepare(state: &StateDir, token: Token, relay: Relay) -> Result<Pending, Fail
         None => {
             let identity = state.create_identity(&guard, token.trust_domain, unix_time())?;
             if let Err(error) = jobs::prepare(state.path()) {
-                tracing::warn!(%error, "the journal cannot be begun yet");
+                tracing::warn!(%error, "the journal cannot be created yet");
             }
             identity
         }
@@ -223,6 +225,7 @@ pub(crate) async fn answer(
     patience: Duration,
 ) -> Result<Outcome, Failure> {
     let mut posted = false;
+    let mut last = None;
     let asked = timeout(patience, async {
         loop {
             match ask(state, pending, &mut posted).await {
@@ -230,6 +233,7 @@ pub(crate) async fn answer(
                 Err(failure) if is_final(&failure) => return Err(failure),
                 Err(failure) => {
                     tracing::warn!(kind = %failure.kind, why = failure.message, "no answer yet");
+                    last = Some(failure);
                     sleep(REDIAL).await;
                 }
             }
@@ -238,7 +242,19 @@ pub(crate) async fn answer(
     match asked.await {
         Ok(answer) => finish(state, pending, answer?).map(Outcome::Enrolled),
         Err(_) if posted => Ok(Outcome::Pending),
-        Err(_) => Err(Failure::new(Kind::RelayUnreachable, "the relay could not be reached")),
+        Err(_) => Err(unreached(&pending.relay, patience, last)),
+    }
+}
+
+/// The failure of a request that no relay took in time, after this last attempt.
+fn unreached(relay: &Relay, patience: Duration, last: Option<Failure>) -> Failure {
+    let (addresses, seconds) = (relay.addresses.join(", "), patience.as_secs());
+    let text = format!("the relay at {addresses} was not reached within {seconds} s");
+    match last {
+        Some(Failure { message, hint, .. }) => {
+            Failure { kind: Kind::RelayUnreachable, message: format!("{text}: {message}"), hint }
+        }
+        None => Failure::new(Kind::RelayUnreachable, text),
     }
 }
 
@@ -275,7 +291,7 @@ async fn ask(
             return Ok(verdict);
         }
         if !mail.pieces.is_empty() && !ignored {
-            tracing::warn!("ignored an answer that is not from the device that made the token");
+            tracing::warn!("ignored an answer that is not from the device that created the token");
             ignored = true;
         }
         tokio::select! {

@@ -63,7 +63,7 @@ impl Roots {
                 Err(failure) if failure.kind == Kind::Configuration => return Err(failure),
                 Err(failure) => tracing::warn!(
                     root = root.name(),
-                    "{failure}; it is tried again with each request for it"
+                    "{failure}; it is tried again on the next request"
                 ),
                 Ok(()) => drop(tokio::spawn(begin(root.clone()))),
             }
@@ -93,7 +93,7 @@ impl Roots {
             names.join(", ")
         };
         match (name, self.all.as_slice()) {
-            (_, []) => Err(Failure::new(Kind::NoRoot, "this server has opened no directory")),
+            (_, []) => Err(Failure::new(Kind::NoRoot, "this server has no open directory")),
             (None, [only]) => Ok(only),
             (None, _) => {
                 let text = format!("this server has several roots: {}", names());

@@ -184,7 +184,7 @@ fn begin(agent: &Arc<Agent>, jobs: &mut Jobs, start: Start, packet: Packet) {
     let memory = match memory {
         Some(Ok(memory)) if !jobs.contains_key(&job) => memory,
         Some(Err(error)) => return refuse(agent, job, &format!("no memory: {error}")),
-        _ => return refuse(agent, job, "no memory came with it, or it is held already"),
+        _ => return refuse(agent, job, "no memory came with it, or it is already held"),
     };
     let path = PathBuf::from(text(&start.path));
     let limits =

@@ -256,7 +256,10 @@ impl Jobs {
         table.retired = true;
         let mut waited = false;
         for job in table.jobs.values().filter(|job| job.is_queued()) {
-            if job.program.cancel("the agent ended before its turn came; it was not started") {
+            if job
+                .program
+                .cancel("the agent was shut down before a slot was free; the run was not started")
+            {
                 table.journal.note_end(&job.owner, job.id, Ending::NotStarted);
                 waited = true;
             }
@@ -350,7 +353,7 @@ impl Jobs {
         if table.retired {
             return Err(Failure::new(
                 Kind::ServerOffline,
-                "the agent is ending; nothing was started",
+                "the agent is shutting down; nothing was started",
             )
             .with_hint("try again when the server is online"));
         }

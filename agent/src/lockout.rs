@@ -85,7 +85,7 @@ fn look(agent: &Agent, failed: &mut HashMap<Id, u32>) {
                     continue;
                 }
                 if *times == FAILED_LOOKS {
-                    tracing::error!(%failure, "devices cannot be read; nobody may stay");
+                    tracing::error!(%failure, "the list of devices cannot be read; all links are ended");
                 }
             }
         }

@@ -131,7 +131,7 @@ pub(crate) fn uninstall(whose: Whose) -> Result<PathBuf, Failure> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(Failure::new(
                 Kind::Configuration,
-                format!("there is no {}", path.display()),
+                format!("{} does not exist", path.display()),
             ));
         }
         removed => removed

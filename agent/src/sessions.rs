@@ -131,7 +131,8 @@ impl Sessions {
         }
         self.jobs.begin(&owner, asked(), |table| {
             if table.open_sessions() >= self.most {
-                let text = format!("{} sessions are open on this server", self.most);
+                let text =
+                    format!("{} sessions are already open on this server, the maximum", self.most);
                 return Err(Failure::new(Kind::SessionLimit, text));
             }
             let name = start.name.clone().unwrap_or_else(|| table.free_name(asker));
@@ -144,7 +145,7 @@ impl Sessions {
         let named = self.jobs.session_named(asker, start.name.as_deref().unwrap_or_default());
         let named = named.filter(|job| job.id != start.request);
         if named.is_some() && start.new == Some(true) {
-            let message = "a session of this name runs already";
+            let message = "a session of this name is already running";
             return Err(Failure::new(Kind::InvalidArgument, message)
                 .with_hint("attach to it, or choose another name"));
         }
@@ -181,14 +182,14 @@ impl Sessions {
 
 /// The failure of a request to a run for what only a session has.
 pub(crate) fn no_terminal() -> Failure {
-    Failure::new(Kind::InvalidArgument, "that is a run, and has no terminal")
+    Failure::new(Kind::InvalidArgument, "this is a run, which has no terminal")
 }
 
 fn check_name(name: &str) -> Result<(), Failure> {
     let fits = |c: char| c.is_alphanumeric() || "-_. ".contains(c);
     if name.is_empty() || name.len() > NAME_LIMIT || !name.chars().all(fits) {
         let text =
-            "a session's name has letters, digits, `-`, `_`, `.` and blanks, at most 64 bytes";
+            "a session's name has letters, digits, `-`, `_`, `.` and spaces, at most 64 bytes";
         return Err(Failure::new(Kind::InvalidArgument, text));
     }
     Ok(())

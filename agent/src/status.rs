@@ -50,7 +50,7 @@ pub(crate) fn write(state: &Path, standing: &Standing) {
     let text = serde_json::to_vec(&written).unwrap_or_default();
     // It is for people who ask; work goes on without it.
     if fs::write(&beside, text).and_then(|()| fs::rename(&beside, state.join(FILE))).is_err() {
-        tracing::debug!("the state of the connection could not be recorded");
+        tracing::debug!("the state of the connection could not be stored");
     }
 }
 

@@ -33,8 +33,11 @@ pub(crate) async fn serve<W, R>(
         Kind::Run => run::serve(&context, open, writer, reader).await,
         Kind::Session => session::serve(&context, open, writer, reader).await,
         Kind::Files => files::serve(&context, open, writer, reader).await,
-        _ => Err(Failure::new(FailureKind::Unsupported, "this agent does not serve that yet")
-            .with_hint("update the agent")),
+        _ => Err(Failure::new(
+            FailureKind::Unsupported,
+            "this agent does not support that kind of stream",
+        )
+        .with_hint("update the agent")),
     };
     if let Err(failure) = served
         && !writer.has_ended()

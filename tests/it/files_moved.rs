@@ -176,7 +176,7 @@ async fn several_roots_are_listed_and_one_is_meant_by_its_name() {
     assert_eq!(names, ["work", "same", "two", "gone"]);
     let roots = files(&["roots", "web-1"]).await.text();
     let gone = roots.lines().last().unwrap();
-    assert!(gone.contains("not served: ") && gone.contains("is not there"), "{roots}");
+    assert!(gone.contains("not served: ") && gone.contains("does not exist"), "{roots}");
     assert!(!roots.contains("not confined"), "{roots}");
     // With only one root, an unknown root name is not taken for a path in it.
     let world = World::with_root("web-1", &[]).await;

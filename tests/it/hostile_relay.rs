@@ -157,7 +157,7 @@ async fn held_back(way: Way) {
     // Until the held stream has been let go, and turned away.
     until("the end of the held stream", async || {
         let log = std::fs::read_to_string(world.path("web-1.log")).unwrap_or_default();
-        (way == Way::Back || log.contains("a stream was turned away")).then_some(())
+        (way == Way::Back || log.contains("a stream was refused")).then_some(())
     })
     .await;
     assert_eq!(std::fs::read_to_string(&mark).expect("a mark"), "x\n", "it ran once");

@@ -151,7 +151,7 @@ async fn a_person_who_takes_the_keyboard_at_once_has_it_first() {
     for _ in 0..3 {
         person.types("x").await;
     }
-    person.sees("[farwire: not typed: only agents may type").await;
+    person.sees("[farwire: not typed: only AI clients may type").await;
     let (text, error) =
         model.call("session_send", json!({"id": id, "text": "echo up-$((1 + 1))"})).await;
     assert!(!error && text.ends_with("]\nup-2\n"), "{text}");

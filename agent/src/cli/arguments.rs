@@ -8,7 +8,7 @@ use farwire_protocol::address::valid_address;
 use crate::files::spec;
 use crate::service::Whose;
 
-/// Lets the owner's devices work on this server. Only dials out, and decides what is allowed.
+/// Gives the owner's devices access to this server. Only dials out, and decides what is allowed.
 #[derive(Debug, Parser)]
 #[command(name = "farwire-agent", version, arg_required_else_help = true)]
 pub(super) struct Cli {
@@ -26,20 +26,20 @@ pub(super) struct Cli {
 pub(super) enum AgentCommand {
     /// Enroll this server with a token from `farwire server create`
     Enroll(Enroll),
-    /// Dial the relay and serve, until a signal comes
+    /// Connect to the relay and serve until a signal arrives
     Run(Run),
     #[command(flatten)]
     Helper(Helper),
     /// Open directories for files, and close them again
     #[command(subcommand)]
     Root(RootCommand),
-    /// Show the state of this agent
+    /// Show this agent's status
     Status(Json),
     /// Print the fingerprint to compare with `farwire server show`
     Fingerprint(Fingerprint),
-    /// Forget the enrollment and the devices that came with it
+    /// Forget the enrollment and all authorized devices
     Leave,
-    /// Manage by hand the devices that may connect
+    /// Authorize devices by hand
     #[command(subcommand)]
     Device(DeviceCommand),
     /// Run as a systemd service, so that the server comes back after a reboot
@@ -61,7 +61,7 @@ pub(super) enum Helper {
 
 #[derive(Args, Debug)]
 pub(super) struct Run {
-    /// A file with settings: `log` and `relay`
+    /// A TOML file that may set `log` and `relay`
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     #[command(flatten)]
@@ -70,14 +70,14 @@ pub(super) struct Run {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RootCommand {
-    /// Open directories, from the agent's next start on
+    /// Open directories; takes effect when the agent next starts
     Add {
         #[command(flatten)]
         roots: spec::Options,
     },
     /// List the directories that are open
     Ls(Json),
-    /// Close a directory, from the agent's next start on
+    /// Close a directory; takes effect when the agent next starts
     Rm {
         /// Its name
         name: String,
@@ -127,7 +127,7 @@ pub(super) struct Fingerprint {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DeviceCommand {
-    /// Let a device connect, by the bundle that `farwire fingerprint --bundle` prints
+    /// Authorize a device, by the bundle that `farwire fingerprint --bundle` prints
     Add {
         /// What to call it
         name: String,
@@ -135,9 +135,9 @@ pub(super) enum DeviceCommand {
         #[arg(long, value_name = "FILE")]
         bundle: PathBuf,
     },
-    /// List the devices that may connect
+    /// List the authorized devices
     Ls(Json),
-    /// Lock out a device and cut its open connections within 2 s
+    /// Lock out a device, by its name or fingerprint; what it has open ends within 2 s
     Rm {
         /// Its name or its fingerprint
         device: String,
@@ -150,7 +150,7 @@ pub(super) enum ServiceCommand {
     Install(Scope),
     /// Stop and remove the service
     Uninstall(Scope),
-    /// Show whether the service is active
+    /// Show whether it is active
     Status(Scope),
     /// Print the unit without installing it
     Print(Scope),

@@ -107,7 +107,7 @@ impl AuditLog {
         if let Err(error) = self.try_write(lines, FULL) {
             (self.file, self.torn) = (None, true);
             if was_well {
-                tracing::warn!(%error, "changes to files are not logged");
+                tracing::warn!(%error, "file requests are not audited");
             }
         }
     }

@@ -199,7 +199,7 @@ pub(super) fn open(dir: &Path, own: &[PathBuf], allowed: bool) -> Result<(OwnedF
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(dir, flags, Mode::empty()).map_err(|error| match error {
         Errno::NOENT => {
-            Failure::new(Kind::NoSuchFile, format!("the root {} is not there", dir.display()))
+            Failure::new(Kind::NoSuchFile, format!("the root {} does not exist", dir.display()))
         }
         Errno::NOTDIR => refused(&"is not a directory"),
         error => refused(&format!("cannot be opened: {}", std::io::Error::from(error))),
@@ -218,22 +218,22 @@ fn decide(real: &Path, own: &[PathBuf], homes: &[PathBuf], allowed: bool) -> Res
     let why = if let Some(within) = WITHIN.iter().find(|within| real.starts_with(within)) {
         Some(format!("is in {within}, which the system depends on"))
     } else if ITSELF.iter().any(|itself| real == Path::new(itself)) {
-        Some("holds what the system depends on".to_owned())
+        Some("contains what the system depends on".to_owned())
     } else if all().any(|home| home == real) {
-        Some("is somebody's home".to_owned())
+        Some("is a home directory".to_owned())
     } else if let Some(home) =
         all().find(|home| trusted(home).any(|trusted| real.starts_with(trusted)))
     {
         Some(format!("is trusted by the programs of {}", home.display()))
     } else if own.iter().any(|own| own.starts_with(real) || real.starts_with(own)) {
-        Some("holds files of this agent".to_owned())
+        Some("contains files of this agent".to_owned())
     } else {
         None
     };
     if let Some(why) = why.filter(|_| !allowed) {
         let text = format!("the root {} {why}", real.display());
         return Err(Failure::new(Kind::Configuration, text)
-            .with_hint("open a directory in it, or pass --fs-allow-sensitive"));
+            .with_hint("open a directory in it, or add --fs-allow-sensitive"));
     }
     let mut unchanged = Vec::new();
     let mut by_parent: BTreeMap<&Path, BTreeSet<&Path>> = BTreeMap::new();
@@ -404,7 +404,7 @@ mod tests {
         // It has not been created yet.
         let own = [link.join("state/farwire")];
         let failure = open(&real, &own, false).unwrap_err();
-        assert!(failure.message.ends_with("holds files of this agent"), "{failure}");
+        assert!(failure.message.ends_with("contains files of this agent"), "{failure}");
         let (_, kept) = open(&real, &own, true).unwrap();
         assert_eq!(kept.unseen, ["/state/farwire"]);
     }

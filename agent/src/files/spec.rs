@@ -72,10 +72,10 @@ pub(crate) struct Options {
     /// Open this directory for files, read-only unless `:rw` follows; may be given several times
     #[arg(long = "fs-root", value_name = "[NAME=]DIR[:ro|:rw]")]
     roots: Vec<String>,
-    /// Hide what matches this pattern in these roots, as in .gitignore; may be given several times
+    /// Hide what matches this .gitignore-style pattern in these roots; may be given several times
     #[arg(long = "fs-exclude", value_name = "GLOB", requires = "roots")]
     exclude: Vec<String>,
-    /// Which symbolic links are followed: those that stay beneath the root, or none
+    /// Which symbolic links to follow: those that stay beneath the root, or none
     #[arg(
         long = "fs-symlinks",
         value_name = "WHICH",
@@ -83,22 +83,22 @@ pub(crate) struct Options {
         requires = "roots"
     )]
     symlinks: Symlinks,
-    /// Leave out file systems that are mounted beneath these roots
+    /// Do not cross into other file systems
     #[arg(long = "fs-one-filesystem", requires = "roots")]
     one_filesystem: bool,
-    /// Write to files that have several names, some of which may be outside
+    /// Allow writes to files with several hard links, some of which may be outside the root
     #[arg(long = "fs-allow-hardlinked-writes", requires = "roots")]
     allow_hardlinked_writes: bool,
     /// Open even /, /etc, a home directory, or a directory with the agent's own files
     #[arg(long = "fs-allow-sensitive", requires = "roots")]
     allow_sensitive: bool,
-    /// The largest file that is written, such as 500M [default: 64G]
+    /// The largest file that may be written, such as 500M [default: 64G]
     #[arg(long = "fs-largest", value_name = "SIZE", value_parser = size, requires = "roots")]
     largest: Option<u64>,
-    /// How much of the disk to leave free, such as 1G
+    /// Keep this much disk space free, such as 1G [default: 0]
     #[arg(long = "fs-keep-free", value_name = "SIZE", value_parser = size, requires = "roots")]
     keep_free: Option<u64>,
-    /// How much of what was changed to keep for undo; 0 for nothing [default: 512M]
+    /// Keep up to this much replaced content for undo; 0 disables undo [default: 512M]
     #[arg(long = "fs-undo", value_name = "SIZE", value_parser = size, requires = "roots")]
     undo: Option<u64>,
 }
@@ -152,9 +152,9 @@ impl Options {
         }
         // As a plain name it would hide nothing, although its owner believes that it does.
         if let Some(pattern) = self.exclude.iter().find(|pattern| pattern.starts_with('!')) {
-            let text = format!("--fs-exclude {pattern}: a pattern cannot negate another one");
+            let text = format!("--fs-exclude {pattern}: a pattern cannot revoke another one");
             return Err(Failure::new(Kind::InvalidArgument, text).with_hint(
-                "leave it out; a name that begins with an exclamation mark is written `\\!…`",
+                "omit it; a name that begins with an exclamation mark is written `\\!…`",
             ));
         }
         let dir = std::path::absolute(dir).map_err(|error| invalid(&error.to_string()))?;
@@ -201,12 +201,12 @@ impl Spec {
             return Err(invalid("a name has up to 32 of a-z, 0-9, -, _ and ."));
         }
         if !self.dir.is_absolute() {
-            return Err(invalid("the directory is not absolute"));
+            return Err(invalid("the directory must be an absolute path"));
         }
         let bytes: usize = self.exclude.iter().map(|pattern| pattern.len() + 8).sum();
         if bytes > PATTERNS {
             return Err(invalid("its patterns have more than 8 KiB")
-                .with_hint("use fewer, such as one for a whole directory"));
+                .with_hint("use fewer patterns, such as one for a whole directory"));
         }
         Patterns::new(&self.exclude).map(drop)
     }

@@ -157,7 +157,7 @@ impl Worker {
 
     async fn start(&self) -> Result<Arc<Running>, Failure> {
         let (root, kept) = self.open().await.map_err(|failure| {
-            let hint = "its owner must fix this on the server";
+            let hint = "the server's owner must check it";
             Failure::new(Kind::NoRoot, failure.message).with_hint(hint)
         })?;
         let (ours, theirs) = pair().map_err(|error| exhausted(&error))?;
@@ -172,13 +172,13 @@ impl Worker {
             .send(encode(&order, &self.spec.name)?, &descriptors)
             .map_err(|error| exhausted(&error))?;
         let mut buffer = vec![0; PACKET];
-        let ended = || Failure::new(Kind::FileWorkerEnded, "the file worker did not get ready");
+        let ended = || Failure::new(Kind::FileWorkerEnded, "the file worker did not start");
         let report = timeout(PATIENCE, channel.receive(&mut buffer)).await.map_err(|_| ended())?;
         let report = report.ok().flatten().ok_or_else(ended)?;
         put_away(report.descriptors, &self.waits);
         match cbor::decode::<Report>(&report.bytes, PACKET) {
             Ok(Report::Ready { confined }) => {
-                tracing::info!(root = self.spec.name, confined, "a root is served");
+                tracing::info!(root = self.spec.name, confined, "serving a root");
                 *self.confined() = Some(confined).filter(|confined| !confined.is_empty());
             }
             Ok(Report::Failed(failure)) => return Err(failure),
@@ -213,7 +213,7 @@ impl Worker {
         let opened = made.and_then(|()| Ok(rustix::fs::open(&store, flags, Mode::empty())?));
         opened
             .inspect_err(
-                |error| tracing::warn!(root = self.spec.name, %error, "changes are not kept"),
+                |error| tracing::warn!(root = self.spec.name, %error, "changes cannot be undone"),
             )
             .ok()
     }
@@ -221,7 +221,7 @@ impl Worker {
     /// Where the worker reports what it did. Without it there are no lines, and all else works.
     fn audit(&self) -> Option<OwnedFd> {
         let pipe = self.audit.pipe(&self.spec.name);
-        pipe.inspect_err(|error| tracing::warn!(%error, "changes to files are not logged")).ok()
+        pipe.inspect_err(|error| tracing::warn!(%error, "file requests are not audited")).ok()
     }
 
     fn setup(&self, kept: Kept, audit: bool) -> Setup {
@@ -249,10 +249,10 @@ fn encode(order: &Order, name: &str) -> Result<Vec<u8>, Failure> {
         return Ok(bytes);
     }
     let text = format!(
-        "what is kept and hidden in root `{name}` are {} bytes of patterns, and {PACKET} is the most",
+        "the patterns of hidden and protected files in root `{name}` have {} bytes, more than {PACKET}",
         bytes.len()
     );
-    Err(Failure::new(Kind::TooLarge, text).with_hint("open directories in it, one by one"))
+    Err(Failure::new(Kind::TooLarge, text).with_hint("open directories in it one by one"))
 }
 
 /// Closes descriptors that a worker sent although it should send none.
@@ -261,7 +261,7 @@ fn put_away(descriptors: Vec<OwnedFd>, waits: &Waits) {
 }
 
 fn exhausted(error: &io::Error) -> Failure {
-    Failure::new(Kind::ResourceExhausted, format!("cannot connect to the file worker: {error}"))
+    Failure::new(Kind::ResourceExhausted, format!("cannot reach the file worker: {error}"))
 }
 
 /// Both ends of a socket that keeps packets whole.

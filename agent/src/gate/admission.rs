@@ -14,10 +14,13 @@ pub(crate) fn admit(
 ) -> Result<Device, Failure> {
     let device = known?.ok_or_else(|| {
         let device = bundle.id.fingerprint(IdKind::Device);
-        Failure::new(Kind::NotAuthorized, format!("device {device} is not authorised here"))
+        Failure::new(Kind::NotAuthorized, format!("device {device} is not authorized here"))
     })?;
     if !bundle.succeeds(&device.bundle) {
-        return Err(Failure::new(Kind::NotAuthorized, "a newer bundle of this device is known"));
+        return Err(Failure::new(
+            Kind::NotAuthorized,
+            "the server knows newer keys of this device",
+        ));
     }
     Ok(device)
 }
@@ -26,13 +29,13 @@ pub(crate) fn admit(
 pub(crate) fn locked_out(why: &Failure) -> Failure {
     let message = match why.kind {
         Kind::NotAuthorized => "this device was locked out of the server".to_owned(),
-        _ => {
-            format!("the server cannot check whether this device is still allowed: {}", why.message)
-        }
+        _ => format!(
+            "the server cannot tell whether this device is still authorized: {}",
+            why.message
+        ),
     };
     Failure::new(Kind::NotAuthorized, message).with_hint(
-        "programs that it started there go on; `farwire-agent device add` on the server lets it in \
-         again",
+        "what it started there goes on; `farwire-agent device add` on the server authorizes it again",
     )
 }
 

@@ -26,12 +26,11 @@ impl Denied {
             Self::LockedOut(failure) => failure,
             Self::Unseen => Failure::new(Kind::UnknownId, "the server has no such run or session"),
             Self::Held(typist, age) => {
-                let text = format!("{typist} has had the right to type for {} s", age.as_secs());
+                let text = format!("{typist} has held the keyboard for {} s", age.as_secs());
                 Failure::new(Kind::InputLocked, text)
             }
             Self::NotOpener => {
-                let text =
-                    "only users and whoever opened a session may change whether it is read-only";
+                let text = "only users and the surface that opened a session may change whether it is read-only";
                 Failure::new(Kind::NotGranted, text)
             }
         }

@@ -219,7 +219,7 @@ fn not_spawned(fault: Fault) -> Failure {
             let text = format!("cannot start another process: no thread can be started: {error}");
             Failure::new(Kind::ResourceExhausted, text)
         }
-        Fault::Died => Failure::new(Kind::OutcomeUnknown, "the thread that starts it has died"),
+        Fault::Died => Failure::new(Kind::OutcomeUnknown, "the thread that starts it has failed"),
     }
 }
 
@@ -232,7 +232,7 @@ fn abandoned(leader: &Leader, error: &io::Error) -> Failure {
         Err(_) => "it may go on",
     };
     let text =
-        format!("the program was started, and its output could not be read ({error}); {killed}");
+        format!("the program was started, but its output could not be read ({error}); {killed}");
     Failure::new(Kind::OutcomeUnknown, text)
         .with_hint("check whether it has done something before you run it again")
 }

@@ -135,7 +135,7 @@ impl Holders {
                 Ok((Ok(mut held), _)) => found.jobs.append(&mut held),
                 Err(_) => found.left_alone = true,
                 Ok((Err(error), name)) => {
-                    tracing::warn!(holder = name, %error, "a holder is left alone");
+                    tracing::warn!(holder = name, %error, "a holder is not used");
                     found.left_alone = true;
                 }
             }
@@ -186,7 +186,7 @@ impl Holders {
             return;
         }
         if let Err(failure) = self.launch() {
-            tracing::warn!(%failure, "no holder can be made ready");
+            tracing::warn!(%failure, "no spare holder can be started");
         }
     }
 

@@ -103,8 +103,8 @@ pub(crate) struct Adopted {
     pub(crate) conversations: Conversations,
 }
 
-/// Why a run was never started: it was stopped before its turn.
-pub(crate) const STOPPED: &str = "it was stopped before its turn came";
+/// Why a run was never started whose stop came before its turn.
+pub(crate) const STOPPED: &str = "it was stopped before a slot was free";
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("nothing panics while it is held")
@@ -352,7 +352,7 @@ impl Job {
             if let Some(terminal) = &self.terminal {
                 terminal.filing().lost = Some(Lost::HolderDied);
             }
-            let text = "the process that held the program has died; it may go on or have ended";
+            let text = "the process that held the program has died; the program may have ended or still run";
             self.program.set_failed(Failure::new(Kind::OutcomeUnknown, text));
         }
     }

@@ -303,7 +303,7 @@ impl Journal {
             && let Err(error) = self.put_aside()
         {
             // A longer file is better than none.
-            tracing::warn!(%error, "the journal could not be put aside");
+            tracing::warn!(%error, "the journal could not be moved aside");
         }
         let log = self.log.as_mut().ok_or(io::ErrorKind::NotFound)?;
         log.append(record)?;
@@ -346,7 +346,7 @@ impl Journal {
         if let Some(log) = &mut self.log
             && let Err(error) = log.append(&JournalRecord::Ended { name, end })
         {
-            tracing::warn!(%error, "the end of a run could not be written into the journal");
+            tracing::warn!(%error, "the end of a run could not be written to the journal");
         }
     }
 
@@ -377,7 +377,7 @@ impl Journal {
             let name = name(owner, request);
             if self.asked.get(&name_of(owner)).is_some_and(|asker| asker.get(&name).is_some()) {
                 // Only jobs that have ended are forgotten.
-                return Past::Ended("an end that is no longer kept".to_owned());
+                return Past::Ended("an exit that is no longer known".to_owned());
             }
             if let Some(entry) = self.past.get(&name) {
                 return entry.past();
@@ -425,7 +425,9 @@ fn refusal(error: &io::Error) -> Failure {
         kind,
         format!("the agent's journal cannot be written ({error}); nothing was started"),
     )
-    .with_hint("free space where the agent keeps its state, or repair that disk, then try again")
+    .with_hint(
+        "free some space where the agent keeps its state, or repair that disk, then try again",
+    )
 }
 
 #[cfg(test)]

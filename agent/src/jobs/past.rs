@@ -72,7 +72,7 @@ impl Jobs {
             // The thread dies only with the agent.
             let Ok((written, failed, error)) = written.await else { continue };
             if first && let Some(error) = error {
-                tracing::warn!(%error, "runs cannot be recorded yet; their holders keep them");
+                tracing::warn!(%error, "runs cannot be stored yet; their holders keep them");
             }
             waiting.extend(failed);
             // Now they are ours, not the holder's.
@@ -147,11 +147,11 @@ pub(crate) fn read_all(
         match read(id) {
             Recorded::Whole(()) => {}
             Recorded::Damaged => {
-                tracing::warn!(job = %id, "its record is damaged, and was put aside");
+                tracing::warn!(job = %id, "its record is damaged, and was moved aside");
                 let _ = std::fs::rename(&path, directory.join(format!("{id}{DAMAGED}")));
             }
             Recorded::Unreadable(why) => {
-                tracing::warn!(job = %id, why, "its record cannot be read, and was left alone");
+                tracing::warn!(job = %id, why, "its record cannot be read, and was left in place");
                 all = false;
             }
         }

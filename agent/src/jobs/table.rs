@@ -101,7 +101,7 @@ impl Table {
         if own >= TOMBSTONES {
             return Err(Failure::new(
                 Kind::Busy,
-                "too many requests were stopped before they came",
+                "too many requests were stopped before they arrived",
             ));
         }
         self.tombstones.insert((owner.device, request), Instant::now());

@@ -94,7 +94,8 @@ impl Turns {
             one.waiting.retain(|gives| !gives.is_closed());
         }
         if one.waiting.len() >= WAITING {
-            let text = format!("{WAITING} runs of this device wait for their turn");
+            let text =
+                format!("{WAITING} runs of this device already wait for a slot, the maximum");
             return Err(Failure::new(Kind::Busy, text));
         }
         one.waiting.push_back(gives);

@@ -122,7 +122,7 @@ fn keep(found: &UserCache, name: Option<String>, user: User) {
 
 async fn patiently<T>(found: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     timeout(PATIENCE, found).await.unwrap_or_else(|_| {
-        let text = "the server's lookup of users and programs does not respond";
+        let text = "the server's user database or a file system does not answer";
         Err(Failure::new(Kind::Busy, text).with_hint("nothing was started; try again later"))
     })
 }

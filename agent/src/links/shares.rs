@@ -52,7 +52,7 @@ impl Shares {
         let control = class == Class::Control;
         let full = if control { own.control >= CONTROL } else { own.all >= free - free / 8 };
         if full {
-            let text = format!("this device has {} streams open on the server", own.all);
+            let text = format!("this device already has {} streams open on the server", own.all);
             return Err(Failure::new(Kind::Overloaded, text)
                 .with_hint("nothing was started; try again when some of them have ended"));
         }

@@ -107,7 +107,7 @@ fn check(name: &OsStr, value: &OsStr) -> Result<(), Failure> {
     if !is_name(name.as_bytes()) {
         let shown = quote(name);
         return wrong(format!(
-            "{shown} is not a valid variable name: letters, digits and `_` only"
+            "{shown} is not the name of a variable: use only letters, digits and `_`"
         ));
     }
     if value.as_bytes().contains(&0) {
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn names_and_values_that_no_shell_can_take_are_refused() {
         for name in ["", "1A", "A=B", "A B", "A\0", "A-B", "Ä", "BASH_FUNC_x%%", "a\n"] {
-            refused(name, "", "is not a valid variable name");
+            refused(name, "", "is not the name of a variable");
         }
         refused("A", "x\0y", "the value of the variable `A` contains a NUL byte");
         for name in ["_", "a1", "LD_AUDIT", "_9"] {

@@ -45,7 +45,7 @@ impl Channel {
     /// Takes a connected socket, if its other end belongs to our own user.
     pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
         if peer(&socket)? != rustix::process::geteuid().as_raw() {
-            return Err(io::Error::other("the process at its end belongs to somebody else"));
+            return Err(io::Error::other("the process at its end belongs to another user"));
         }
         rustix::io::ioctl_fionbio(&socket, true)?;
         let socket = watch(Arc::new(socket), Interest::READABLE)?;

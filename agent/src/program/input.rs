@@ -94,7 +94,7 @@ impl Program {
     pub(crate) fn claim_input(&self) -> Result<(Seat, u64), Failure> {
         let mut feed = lock(&self.feed);
         if feed.unknown && !matches!(feed.sink, Sink::Closed) {
-            let text = "the agent ended while it was passing input on to the program";
+            let text = "the agent ended while it passed input to the program";
             return Err(Failure::new(Kind::InputUnknown, text));
         }
         feed.seat += 1;

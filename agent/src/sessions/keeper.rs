@@ -120,7 +120,7 @@ fn write(sessions: &Sessions, session: &Session, archive: Archive) -> Option<Arc
         Ok(open) => Some(open),
         Err(error) => {
             if !failed {
-                tracing::warn!(job = %job.id, %error, "a session cannot be recorded yet");
+                tracing::warn!(job = %job.id, %error, "a session cannot be stored yet");
             }
             Some(Archive::Failed)
         }

@@ -209,12 +209,12 @@ impl SessionRecord {
 fn why(lost: Option<Lost>) -> &'static str {
     match lost {
         Some(Lost::HostRebooted) => {
-            "the machine was restarted while it ran; how it ended is unknown"
+            "the machine was restarted while it ran; how it ended is not known"
         }
         Some(Lost::HolderDied) => {
-            "the process that held the program has died; it may go on or have ended"
+            "the process that held the program has died; the program may have ended or still run"
         }
-        None => "it could not be started, or how it ended is unknown",
+        None => "it could not be started, or how it ended is not known",
     }
 }
 

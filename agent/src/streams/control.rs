@@ -41,10 +41,10 @@ where
             return writer.finish().await.map_err(|_| link_lost());
         }
         if frame.kind != FrameKind::Control {
-            return Err(Failure::new(Kind::ProtocolViolation, "bytes on a control stream"));
+            return Err(Failure::new(Kind::ProtocolViolation, "DATA on a control stream"));
         }
         let call: Call = read(&frame.payload).map_err(|error| {
-            Failure::caused(Kind::ProtocolViolation, "the question is malformed", &error)
+            Failure::caused(Kind::ProtocolViolation, "the request is malformed", &error)
         })?;
         let close = matches!(call.ask, Some(Ask::Close));
         draw(context, call.ask.as_ref()).await;

@@ -56,9 +56,10 @@ where
     W: AsyncWrite + Unpin + Send,
     R: AsyncRead + Unpin + Send,
 {
-    let create = open.create.as_ref().ok_or_else(|| {
-        Failure::new(Kind::ConversationGone, "files are entered anew on each stream")
-    })?;
+    let create = open
+        .create
+        .as_ref()
+        .ok_or_else(|| Failure::new(Kind::ConversationGone, "a files stream cannot be resumed"))?;
     let enter: Enter = request(create)?;
     let caller = Caller { client: enter.client.clone(), owner: None };
     let who = context.asker.who.calling_itself(Some(&caller))?;
@@ -185,7 +186,11 @@ fn part(frame: &Frame, packet: &mut Vec<u8>, counts: &mut Counts) -> Result<bool
                 )
             })?;
             counts.check(&end.ends).map_err(|error| {
-                Failure::caused(Kind::StreamTruncated, "the content does not add up", &error)
+                Failure::caused(
+                    Kind::StreamTruncated,
+                    "the length of the content does not match",
+                    &error,
+                )
             })?;
             push(packet, END, &[]);
             return Ok(true);

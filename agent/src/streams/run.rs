@@ -85,8 +85,9 @@ where
     };
     let counts_from = open.have.iter().flatten().find(|have| have.channel == STDIN);
     if known && !taken && counts_from.is_some() {
-        // The bridge counted input from zero, and another stream has passed input on since.
-        let text = "the request has come on another stream, which passes its input on";
+        // Its input was counted for a program that had had none, and another stream has been there
+        // since.
+        let text = "the request arrived on another stream, which passes its input on";
         return Err(Failure::new(Kind::StreamStale, text));
     }
     let about = About { job: job.id, delivery: delivery.clone(), taken };
@@ -173,7 +174,7 @@ where
         counts.set(offset.channel, offset.offset);
     }
     let from = place_of(&job, counts.get(STDOUT), counts.get(STDERR))
-        .ok_or_else(|| Failure::new(Kind::ProtocolViolation, "offsets that this run never had"))?;
+        .ok_or_else(|| Failure::new(Kind::ProtocolViolation, "the run never had these offsets"))?;
     let input = if about.taken { None } else { Some(job.program.claim_input()?) };
     tell_resumed(&job, input, &mut counts, writer);
     let input = input.map(|(seat, _)| seat);

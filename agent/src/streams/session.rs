@@ -59,7 +59,7 @@ where
     R: AsyncRead + Unpin + Send,
 {
     let create = open.create.take().ok_or_else(|| {
-        Failure::new(Kind::ConversationGone, "sessions are attached to with their request")
+        Failure::new(Kind::ConversationGone, "a session is resumed with its request")
     })?;
     // What is typed may be secret.
     let create = Zeroizing::new(create.0);

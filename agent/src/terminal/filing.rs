@@ -33,16 +33,16 @@ pub(crate) fn check(labels: &Labels, limits: &Limits) -> Result<(), Failure> {
     }
     let within = |what: &str, value: Option<u64>, from: u64, to: u64| match value {
         Some(value) if !(from..=to).contains(&value) => {
-            let text = format!("{what} is from {from} to {to}, and not {value}");
+            let text = format!("{what} must be from {from} to {to}, not {value}");
             Err(Failure::new(Kind::InvalidArgument, text))
         }
         _ => Ok(()),
     };
     within("the idle limit in milliseconds", limits.idle_ms, 1, LONGEST_MS)?;
-    within("how long it is kept in milliseconds", limits.keep_ms, 0, LONGEST_MS)?;
+    within("the time to keep it in milliseconds", limits.keep_ms, 0, LONGEST_MS)?;
     within("the rate of output", limits.output_rate, SLOWEST, u64::from(u32::MAX))?;
     within("the rate of input", limits.input_rate, SLOWEST, u64::from(u32::MAX))?;
-    within("how much is kept", limits.kept, *KEPT.start(), *KEPT.end())
+    within("the size of the kept output", limits.kept, *KEPT.start(), *KEPT.end())
 }
 
 /// The labels without empty ones.

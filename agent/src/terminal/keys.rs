@@ -204,9 +204,7 @@ pub(crate) fn literal(
 ) -> Result<Vec<u8>, Failure> {
     if let Some(control) = text.iter().find(|byte| is_control(**byte)) {
         return Err(refusal(format!("text has the control character {}", caret(*control)))
-            .with_hint(
-                "text is typed as it is written; keys such as ctrl-c and escape are given as keys",
-            ));
+            .with_hint("text is typed literally; give keys such as ctrl-c and escape as keys"));
     }
     if !text.contains(&b'\t') {
         return Ok(self::text(text, wanted));
@@ -222,15 +220,14 @@ pub(crate) fn literal(
             Ok(entered(&quoted.collect::<Vec<u8>>()))
         }
         Some(Takes::Nobody) => {
-            let text = "nobody reads the terminal now: a tab in text would be taken for the key";
+            let text = "no program reads the terminal now: a tab in text would act as the tab key";
             Err(Failure::new(Kind::TerminalBusy, text)
-                .with_hint("wait until the program or the shell reads, or use no tabs"))
+                .with_hint("wait until the program or the shell reads, or omit tabs"))
         }
         Some(Takes::Keys) | None => {
-            let text =
-                "the program takes keys one by one: a tab in text would be taken for the key";
+            let text = "the program reads single keys: a tab in text would act as the tab key";
             Err(refusal(text)
-                .with_hint("press tab as a key, or write the text to a file and read that"))
+                .with_hint("give tab as a key, or write the text to a file and read that"))
         }
     }
 }

@@ -313,7 +313,7 @@ impl Screen {
                 }
             }
             Err(_) => {
-                tracing::warn!("the screen could not draw something, and starts over");
+                tracing::warn!("the screen could not draw something, and was reset");
                 self.clear();
             }
         }

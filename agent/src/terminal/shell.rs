@@ -72,7 +72,7 @@ pub(crate) fn prepare(state: &Path) -> Result<PathBuf, Failure> {
         // The disk is full, or cannot be written: everything else still works.
         Err(error) if directory.is_dir() => {
             let place = directory.display();
-            tracing::error!(%place, %error, "start-up files of shells cannot be written: sessions may lack marks");
+            tracing::error!(%place, %error, "the start-up files of shells cannot be written: sessions may lack shell integration");
             Ok(directory)
         }
         Err(error) => Err(Failure::new(Kind::Io, format!("{}: {error}", directory.display()))),

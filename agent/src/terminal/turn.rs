@@ -73,9 +73,7 @@ impl Terminal {
         let text = match self.typing().arbiter.turns.holder() {
             Some((holder, since)) => {
                 let ago = boottime().saturating_sub(since).as_secs();
-                format!(
-                    "{holder} has typed something and has been waiting for the result for {ago} s"
-                )
+                format!("{holder} has typed something, and has waited {ago} s for the outcome")
             }
             None => "others wait to type into this session".to_owned(),
         };

@@ -101,15 +101,19 @@ impl Refusal {
         let ago = |then: Duration| now.saturating_sub(then).as_secs();
         match self {
             Self::ReadOnly => Failure::new(Kind::InputLocked, "this session is read-only")
-                .with_hint("nobody can type into it until a user or its owner changes that"),
+                .with_hint(
+                    "nobody can type until a user or the surface that opened it changes that",
+                ),
             Self::Leased(holder, since) => {
-                let text = format!("{holder} has had the right to type for {} s", ago(*since));
+                let text = format!("{holder} has held the keyboard for {} s", ago(*since));
                 Failure::new(Kind::InputLocked, text)
             }
             Self::UserOnly => Failure::new(Kind::InputLocked, "only users may type (user-only)")
                 .with_hint("ask the user to change the policy, or to hand over"),
-            Self::AgentOnly => Failure::new(Kind::InputLocked, "only agents may type (agent-only)")
-                .with_hint("take over, or change the policy"),
+            Self::AgentOnly => {
+                Failure::new(Kind::InputLocked, "only AI clients may type (agent-only)")
+                    .with_hint("take over, or change the policy")
+            }
             Self::UserTypes(user, last) => {
                 let text = format!("{user} is typing (user-priority), last {} s ago", ago(*last));
                 Failure::new(Kind::InputLocked, text)
@@ -117,21 +121,21 @@ impl Refusal {
             }
             Self::NoUser => Failure::new(Kind::NotGranted, "only a user may do that"),
             Self::Unnamed => {
-                let text = "taking over needs the name of the client that has the lease";
+                let text = "a takeover must name the client that has the lease";
                 Failure::new(Kind::InvalidArgument, text)
             }
             Self::Free => Failure::new(Kind::ChangedMeanwhile, "nobody has the lease")
-                .with_hint("attach to it"),
+                .with_hint("acquire it instead"),
             Self::Turn(holder, since) => {
                 let text = format!(
-                    "{holder} has typed something and has been waiting for the result for {} s",
+                    "{holder} has typed something, and has waited {} s for the outcome",
                     ago(*since)
                 );
                 Failure::new(Kind::TerminalBusy, text)
                     .with_hint("nothing was typed; wait for it to end, or open another session")
             }
             Self::Interrupted(user) => {
-                Failure::new(Kind::InputLocked, format!("{user} has started to type meanwhile"))
+                Failure::new(Kind::InputLocked, format!("{user} has started to type"))
                     .with_hint("look at the screen before you type again")
             }
         }

@@ -30,7 +30,7 @@ impl Terminal {
     ) -> Result<Typist, Failure> {
         let mut typing = lock(&self.typing);
         let place = memory.seat(conversation.0, typing.typists).ok_or_else(|| {
-            let text = "no more clients that may type can attach to this session";
+            let text = "too many clients that may type are attached to this session";
             Failure::new(Kind::Busy, text).with_hint("attach with --read-only to look at it")
         })?;
         typing.typists |= place.bit();

@@ -51,10 +51,10 @@ pub(crate) struct HeldJob {
 /// The failure of an order that has not reached its holder, and never will.
 fn not_sent(error: &io::Error) -> Failure {
     if error.kind() == io::ErrorKind::WouldBlock {
-        let text = "the process that holds the programs takes no orders; this one was not sent";
+        let text = "the process that holds the programs accepts no orders; this one was not sent";
         return Failure::new(Kind::Busy, text).with_hint("try again later");
     }
-    let text = "the command is too long with its environment and input";
+    let text = "the command is too long, with its environment and input";
     Failure::caused(Kind::TooLarge, text, error)
 }
 
@@ -134,7 +134,7 @@ impl Holder {
                     found.push(HeldJob { held, memory, stdin, holder });
                 }
                 HolderReport::Ready if greeted => return Ok(found),
-                _ => return Err(io::Error::other("it speaks out of turn")),
+                _ => return Err(io::Error::other("it sent an unexpected message")),
             }
         }
     }

@@ -49,7 +49,7 @@ impl JobPlan {
     pub(crate) fn run(asked: &run::Start, user: User) -> Result<Self, Failure> {
         let input = asked.input.clone();
         if input.as_ref().is_some_and(|input| input.len() > INPUT_LIMIT) {
-            return Err(Failure::new(Kind::TooLarge, "input within a request is at most 48 KiB"));
+            return Err(Failure::new(Kind::TooLarge, "the input in a request has at most 48 KiB"));
         }
         let login = asked.login.unwrap_or(false);
         let (argv, shown) = program(&asked.program, &user, login)?;
@@ -136,7 +136,7 @@ impl JobPlan {
         more: Vec<Variable>,
     ) -> Result<Self, Failure> {
         if asked.timeout_ms == Some(0) {
-            return Err(Failure::new(Kind::InvalidArgument, "a timeout of nothing"));
+            return Err(Failure::new(Kind::InvalidArgument, "the timeout must not be 0"));
         }
         let requested: Vec<Variable> = asked.env.into_iter().flatten().map(variable).collect();
         environment::check_size(&argv, &requested)?;

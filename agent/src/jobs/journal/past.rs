@@ -30,12 +30,12 @@ impl Past {
             ),
             Self::Ended(how) => Failure::new(
                 Kind::OutcomeUnknown,
-                format!("{restarted}; the command had ended with {how}, and its output is gone"),
+                format!("{restarted}; the command had ended with {how}, but its output is gone"),
             )
             .with_hint("run it again if you need its output"),
             Self::Reserved => Failure::new(
                 Kind::OutcomeUnknown,
-                format!("{restarted} while the command ran; it may go on or have ended"),
+                format!("{restarted} while the command ran; it may have ended or still run"),
             ),
             Self::Unknown => Failure::new(
                 Kind::OutcomeUnknown,
@@ -46,11 +46,11 @@ impl Past {
             ),
             Self::NotStarted => Failure::new(
                 Kind::Cancelled,
-                "it was never started: the agent ended before its turn came, or it was stopped or could not \
+                "it was never started: the agent ended before a slot was free, or it was stopped or could not \
                  be started",
             )
-            .with_hint("run it again if it is still wanted"),
-            // A request is in the journal before anything is started for it.
+            .with_hint("run it again if you still want it"),
+            // Reserved requests are in the journal before anything is started for them.
             Self::NeverStarted => Failure::new(
                 Kind::StreamStale,
                 format!("{restarted} before the command arrived; it was not started"),

@@ -148,7 +148,7 @@ fn programs(program: &OsStr, path: &OsStr) -> Result<Vec<CString>, Failure> {
 
 fn variable(name: &OsStr, value: &OsStr) -> Result<CString, Failure> {
     if name.is_empty() || name.as_bytes().contains(&b'=') {
-        let text = format!("{} is not a valid variable name", quote(name));
+        let text = format!("{} is not the name of a variable", quote(name));
         return Err(Failure::new(Kind::InvalidArgument, text));
     }
     let text = [name.as_bytes(), b"=", value.as_bytes()].concat();

@@ -94,7 +94,7 @@ impl SpawnFailure {
             }
             Stage::Identity => {
                 let name = command.user.as_ref().map(|user| quote(&user.name)).unwrap_or_default();
-                let text = format!("cannot take on the rights of the user {name}: {words}");
+                let text = format!("cannot switch to the user {name}: {words}");
                 Failure::new(Kind::UserNotAllowed, text)
             }
             Stage::Directory => {

@@ -315,8 +315,8 @@ fn a_command_that_makes_no_sense_is_refused() {
     refused(&|c| c.cwd = Some("/\0".into()), invalid, "the directory contains a NUL byte: `/\\0`");
     let variable = |name: &str| vec![(name.into(), "v".into())];
     refused(&|c| c.env = variable("A\0"), invalid, "a variable contains a NUL byte: `A\\0=v`");
-    refused(&|c| c.env = variable(""), invalid, "`` is not a valid variable name");
-    refused(&|c| c.env = variable("A=B"), invalid, "`A=B` is not a valid variable name");
+    refused(&|c| c.env = variable(""), invalid, "`` is not the name of a variable");
+    refused(&|c| c.env = variable("A=B"), invalid, "`A=B` is not the name of a variable");
     let path = |colons: usize| vec![("PATH".into(), ":".repeat(colons).into())];
     let many = "`PATH` has 1025 directories, at most 1024 are searched";
     refused(&|c| c.env = path(1024), Kind::TooLarge, many);

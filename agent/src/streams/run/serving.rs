@@ -146,7 +146,7 @@ impl Serving<'_> {
         }
         let (claimed, written) = self.job.program.claim_input()?;
         if written != at {
-            let text = "another stream has passed on input since this one began";
+            let text = "another stream has passed on input since this one started";
             return Err(Failure::new(Kind::ProtocolViolation, text));
         }
         *seat = Some(claimed);

@@ -138,7 +138,12 @@ async fn seat(context: &Context, open: &Open, job: &Job) -> Result<Seat, Failure
     if open.generation > 0 {
         match all.resume(&context.asker.who, open.conversation, open.generation).await {
             Ok((seat, about)) if about.job == job.id => return Ok(seat),
-            Ok(_) => return Err(Failure::new(Kind::ProtocolViolation, "another conversation")),
+            Ok(_) => {
+                return Err(Failure::new(
+                    Kind::ProtocolViolation,
+                    "the request is of another conversation",
+                ));
+            }
             // The agent was restarted: the session was not.
             Err(failure) if failure.kind == Kind::ConversationGone => {}
             Err(failure) => return Err(failure),
@@ -192,7 +197,7 @@ impl AttachStream<'_> {
                         Ok(ToAgent::Seen(until)) => {
                             let told = self.pace().acknowledge(until, Instant::now());
                             if !told {
-                                return Err(violation("acknowledged before it was sent"));
+                                return Err(violation("Seen exceeds what was sent"));
                             }
                             self.seen.notify_one();
                         }
@@ -404,7 +409,7 @@ impl AttachStream<'_> {
         let stats = self.session.job.spool.stats();
         match from {
             Some(from) if from > stats.end => {
-                Err(Failure::new(Kind::ProtocolViolation, "an offset that the log never had"))
+                Err(Failure::new(Kind::ProtocolViolation, "the log never had this offset"))
             }
             Some(from) if from >= stats.start && stats.end - from <= NEAR => {
                 writer.message(&message(&ToBridge::At(from)));
@@ -462,7 +467,7 @@ fn violation(rule: &str) -> Failure {
 }
 
 fn looks_only() -> Failure {
-    Failure::new(Kind::InputLocked, "this terminal was attached read-only")
+    Failure::new(Kind::InputLocked, "this terminal is attached read-only")
 }
 
 async fn at(when: Option<Instant>) {

@@ -78,7 +78,7 @@ fn act(
             session.terminal.note(Some(who), What::Closed);
             session.job.stop(None).map(drop)
         }
-        _ => Err(Failure::new(Kind::Unsupported, "this agent does not know how to do that")
+        _ => Err(Failure::new(Kind::Unsupported, "this agent does not know that action")
             .with_hint("update the agent")),
     }
 }
@@ -192,7 +192,7 @@ fn heir(who: &Principal, to: &Heir) -> Result<Principal, Failure> {
     let Some(surface) = &to.surface else { return Ok(heir) };
     let surface = surface.parse().map_err(|_| {
         Failure::new(Kind::InvalidArgument, format!("`{surface}` is not a surface"))
-            .with_hint("`human`, `ai-local` or `publish:ID`")
+            .with_hint("use `human`, `ai-local` or `publish:ID`")
     })?;
     Ok(Principal { surface, ..heir })
 }
@@ -260,7 +260,7 @@ fn send_signal(session: &Session, who: &Principal, signal: i32) -> Result<(), Fa
     }
     let master = job.program.master().ok_or_else(|| already_over(job))?;
     pty::signal_foreground(master.as_fd(), signal).map_err(|error| {
-        Failure::caused(Kind::AlreadyEnded, "there is no foreground process", &error)
+        Failure::caused(Kind::AlreadyEnded, "no program is in the foreground", &error)
     })?;
     terminal.note(Some(who), What::Signalled(signal));
     Ok(())
@@ -293,7 +293,10 @@ fn label(
     let before = terminal.filing().labels.clone();
     let labels = changed_labels(&before, change.clone());
     if change.owner.as_deref().is_some_and(|owner| before.owner.as_deref() != Some(owner)) {
-        return Err(Failure::new(Kind::InvalidArgument, "the owner of a session cannot change"));
+        return Err(Failure::new(
+            Kind::InvalidArgument,
+            "the owner of a session cannot be changed",
+        ));
     }
     if labels.read_only != before.read_only {
         asker.may(&Demand::SetReadOnly(job.facts()))?;

@@ -69,7 +69,7 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
         return Err(already_over(job));
     }
     if send.instance != context.services.instance {
-        let text = "the agent was restarted; it is unknown whether this was typed";
+        let text = "the agent was restarted; it is not known whether this was typed";
         return Err(Failure::new(Kind::OutcomeUnknown, text)
             .with_hint("look at the screen before typing it again"));
     }

@@ -161,8 +161,8 @@ fn may_begin(terminal: &Terminal, who: &Principal, send: &Send) -> Result<(), Fa
     }
     let secret = send.input.iter().any(|input| matches!(input, Input::Secret(_)));
     if secret && !terminal.hides() {
-        let text = "no program asks for a secret: what is typed now would be shown";
-        return Err(busy(text).with_hint("type it when the state is `password`"));
+        let text = "no program asks for a secret: the terminal would show what is typed now";
+        return Err(busy(text).with_hint("send it when the state is `password`"));
     }
     Ok(())
 }
@@ -246,7 +246,7 @@ fn check_lines(keys: &[Part]) -> Result<(), Failure> {
     let longest = lengths.max().unwrap_or(0);
     if longest > LINE {
         let text = format!(
-            "a line of {longest} bytes is too long: the terminal passes on at most {LINE} bytes of one"
+            "a line of {longest} bytes is too long: the terminal passes on at most {LINE} bytes of a line"
         );
         return Err(Failure::new(Kind::TooLarge, text).with_hint(
             "write it to a file, as with `run` and its stdin, and let the program read that",
