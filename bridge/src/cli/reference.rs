@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Command, CommandFactory as _};
 use farwire_protocol::failure::{Failure, Kind};
+use serde_json::{Map, Value};
 
 use crate::cli::Arguments;
 use crate::tools::catalogue::CATALOGUE;
@@ -91,19 +92,37 @@ fn tool(entry: &Entry, text: &mut String) {
         effect.read_only, effect.destructive, effect.idempotent, effect.open_world
     )
     .expect(MEMORY);
-    let schema = entry.schema();
-    let required =
-        schema.get("required").and_then(|list| list.as_array()).cloned().unwrap_or_default();
-    let properties = schema.get("properties").and_then(|all| all.as_object());
-    let Some(properties) = properties.filter(|all| !all.is_empty()) else { return };
-    text.push_str("\n| argument | type | |\n|---|---|---|\n");
-    for (name, property) in properties {
-        let kind = property.get("type").and_then(|kind| kind.as_str()).unwrap_or("string");
-        let about = property.get("description").and_then(|text| text.as_str()).unwrap_or_default();
-        let must = if required.iter().any(|one| one == name) { "**" } else { "" };
-        writeln!(text, "| {must}`{name}`{must} | {kind} | {} |", about.replace('|', "\\|"))
-            .expect(MEMORY);
+    let schema = Value::Object(entry.schema());
+    if schema["properties"].as_object().is_none_or(Map::is_empty) {
+        return;
     }
+    text.push_str("\n| argument | type | |\n|---|---|---|\n");
+    arguments("", &schema, text);
+}
+
+/// A row for each property of an object, and for each of the objects in a list.
+fn arguments(prefix: &str, object: &Value, text: &mut String) {
+    let required = object["required"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for (name, property) in object["properties"].as_object().into_iter().flatten() {
+        let kind = property["type"].as_str().unwrap_or("string");
+        let about = property["description"].as_str().unwrap_or_default();
+        let must = if required.iter().any(|one| one == name) { "**" } else { "" };
+        let items = &property["items"];
+        let of = items["type"].as_str().map(|of| format!(" of {of}s")).unwrap_or_default();
+        let about = format!("{}{about}", choices(property, about)).replace('|', "\\|");
+        writeln!(text, "| {must}`{prefix}{name}`{must} | {kind}{of} | {about} |").expect(MEMORY);
+        arguments(&format!("{prefix}{name}[]."), items, text);
+    }
+}
+
+/// The values that an argument takes, unless its description names all of them.
+fn choices(property: &Value, about: &str) -> String {
+    let values = property["enum"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let values: Vec<_> = values.collect();
+    if values.iter().all(|value| about.contains(value)) {
+        return String::new();
+    }
+    format!("One of {}. ", values.join(", "))
 }
 
 fn failures() -> String {
