@@ -60,7 +60,7 @@ pub(crate) struct Arguments {
 const FIRST_STEPS: &str = "First steps:
   farwire demo                      try everything on this machine
   farwire init --relay -            read a relay's URL and create a workspace
-  farwire server create web-1       print the token that enrolls a server
+  farwire server create web-1       print the command that enrolls a server
   farwire run web-1 -- uname -a     run a program there
   farwire setup codex               let Codex use it";
 
@@ -73,7 +73,7 @@ enum MainCommand {
     Server(server::ServerCommand),
     /// List servers (the same as `server ls`)
     Servers(server::Ls),
-    /// Run a program on a server, and exit with its exit code
+    /// Run a program on a server, and exit with its exit code (255 if Farwire itself fails)
     #[command(visible_alias = "exec")]
     Run(run::Run),
     Attach(attach::Attach),
@@ -84,10 +84,9 @@ enum MainCommand {
     /// Work with files on a server, in the directories that its owner has opened
     #[command(subcommand)]
     Files(files::Files),
-    /// Store secrets to type at password prompts, by name
+    /// Store secrets under names, to be typed at password prompts
     #[command(subcommand)]
     Secret(secret::Secret),
-    /// Read the output of a run, even after it has ended
     Output(jobs::Output),
     /// Stop a run
     Stop(jobs::Stop),
@@ -100,9 +99,8 @@ enum MainCommand {
     /// Serve MCP to an AI client
     #[command(subcommand)]
     Mcp(McpCommand),
-    /// Configure an AI client on this machine to use Farwire
     Setup(SetupArgs),
-    /// Start a relay and an agent on this machine and show how it all works
+    /// Start a relay and an agent on this machine, and show how Farwire works
     Demo(demo::Demo),
     /// Print the completion script for a shell
     Completions {
@@ -131,7 +129,8 @@ enum McpCommand {
 
 #[derive(Args, Debug)]
 struct Serve {
-    /// The client that starts this server: determines how long a call may wait
+    /// The client that starts this, which decides how long a call may wait: codex 240 s, claude
+    /// 540 s, any other 50 s
     #[arg(long, value_name = "NAME")]
     client: Option<String>,
     /// Tools to list: categories, CATEGORY.*, CATEGORY.TOOL, profiles, or * for all
@@ -143,7 +142,7 @@ struct Serve {
     /// Also offer these optional groups of tools
     #[arg(long, value_name = "GROUP", value_delimiter = ',')]
     enable: Vec<GroupName>,
-    /// Only tools that change nothing
+    /// Offer only tools that change nothing
     #[arg(long)]
     read_only: bool,
     /// Allow calls to the pty tools without an owner

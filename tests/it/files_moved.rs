@@ -183,7 +183,7 @@ async fn several_roots_are_listed_and_one_is_meant_by_its_name() {
     world.farwire_with(&["files", "write", "web-1:f"], b"x").await;
     let refused = world.farwire(&["files", "undo", "web-1:wrok"]).await;
     assert!(refused.stderr.contains("error[no_root]"), "{refused:?}");
-    assert!(refused.stderr.contains("open are work="), "{refused:?}");
+    assert!(refused.stderr.contains("the open directories are work="), "{refused:?}");
     assert!(world.in_root("f").exists());
     assert_eq!(world.farwire(&["files", "undo", "web-1:work"]).await.code, 0);
     assert!(!world.in_root("f").exists());
@@ -201,7 +201,7 @@ async fn what_a_sync_leaves_out_is_said_and_a_hash_is_that_of_the_content() {
     assert_eq!(dry.text(), "send   f 3\nskip   link\n");
     let done = world.farwire(&["files", "sync", &local, "web-1:copy"]).await;
     assert_eq!(done.text(), "send   f 3\n");
-    assert!(done.stderr.contains("1 links and special files are left out"), "{done:?}");
+    assert!(done.stderr.contains("1 symbolic links and special files are left out"), "{done:?}");
     symlink("f", world.in_root("copy/there")).unwrap();
     let back = world.farwire(&["files", "sync", "web-1:copy", &local, "--json"]).await.json();
     assert_eq!((&back["skipped"], &back["same"]), (&json!(["there"]), &json!(1)), "{back}");

@@ -101,13 +101,13 @@ async fn who_types_is_decided_from_a_shell_and_noted() {
     let (text, error) = model.call("session_send", json!({"id": "s1", "text": "true"})).await;
     assert!(!error, "{text}");
     let wrong = session(&["take", "s1", "--for", "2h"]).await;
-    assert!(wrong.code == 64 && wrong.stderr.contains("hour"), "{wrong:?}");
+    assert!(wrong.code == 64 && wrong.stderr.contains("--for: at most 1h"), "{wrong:?}");
     assert_eq!(session(&["take", "s1"]).await.code, 0);
     assert!(session(&["release", "s1"]).await.text().contains("nobody holds the keyboard"));
     let resized = session(&["resize", "s1", "100x30"]).await;
     assert_eq!(resized.text(), "s1: 100x30\n");
     let filed = session(&["label", "s1", "--tag", "db"]).await;
-    assert_eq!(filed.text(), "s1: filed tag=db\n");
+    assert_eq!(filed.text(), "s1: labels: tag=db\n");
     let limited = session(&["limits", "s1", "--idle", "2h"]).await;
     assert!(limited.text().contains("idle=2h00m"), "{limited:?}");
     let history = session(&["history", "s1"]).await.text();
@@ -147,7 +147,7 @@ async fn a_person_who_takes_the_keyboard_at_once_has_it_first() {
     // What nobody may type is refused in one line, not in one for each key.
     let policy = world.farwire(&["session", "policy", &id, "agent-only"]).await;
     assert_eq!(policy.code, 0, "{policy:?}");
-    person.sees("[farwire: only agents may type here; Ctrl-^ takes the keyboard]").await;
+    person.sees("[farwire: only AI clients may type here; Ctrl-^ takes the keyboard]").await;
     for _ in 0..3 {
         person.types("x").await;
     }

@@ -37,10 +37,10 @@ const QUEUE: usize = 32;
 /// How long to wait for our terminal to accept a program's last output.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Open a session, a terminal that stays when you leave, or return to one
+/// Open a persistent terminal session, or return to one
 ///
 /// Ctrl-] detaches. Ctrl-^ takes the keyboard, so that nobody else can type, and releases it again;
-/// pressed twice in a row, it is also typed. Output that could harm your terminal is held back:
+/// press it twice to type it. Output that could harm your terminal is held back:
 /// clipboard access, reports, pictures, and links that are not web links.
 #[derive(Args, Debug)]
 pub(crate) struct Attach {

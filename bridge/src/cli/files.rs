@@ -105,10 +105,10 @@ impl Files {
                 | Self::Archive(_),
             ) => "--force replaces it; or choose another name",
             (Kind::NotAFile, Some(_), Self::Get(_) | Self::Put(_) | Self::Cp(_)) => {
-                "--recursive takes it with everything in it"
+                "--recursive copies the directory with everything in it"
             }
             (Kind::DirectoryNotEmpty, None, Self::Rm(_)) => {
-                "--recursive removes it with everything in it"
+                "--recursive removes the directory with everything in it"
             }
             _ => return failure,
         };

@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How many bytes of output one request returns at most.
 const BUDGET: u32 = 4 << 20;
 
-/// Read the output of a run
+/// Read the output of a run, even after it has ended
 ///
 /// Without --view, prints all the output that is kept, byte for byte; with --follow, also what
 /// comes next.
@@ -37,7 +37,7 @@ const BUDGET: u32 = 4 << 20;
 pub(crate) struct Output {
     /// The run, such as r12
     id: String,
-    /// Follow it until the program ends
+    /// Print new output until the program ends
     #[arg(short, long)]
     follow: bool,
     /// Print only a part of the output
@@ -68,7 +68,8 @@ enum Part {
 pub(crate) struct Stop {
     /// The run, such as r12
     id: String,
-    /// Send only this signal [default: INT, then TERM, then KILL]
+    /// Send only this signal: INT, TERM, KILL, HUP, QUIT, USR1, … [default: INT, then TERM, then
+    /// KILL, 5 s apart]
     #[arg(long, value_name = "SIGNAL")]
     signal: Option<String>,
     #[command(flatten)]
@@ -77,7 +78,7 @@ pub(crate) struct Stop {
 
 #[derive(Args, Debug)]
 pub(crate) struct Status {
-    /// Only this server
+    /// Show only this server
     server: Option<String>,
     /// Include runs and sessions that have ended
     #[arg(short, long)]
@@ -288,7 +289,7 @@ fn rows(client: &Client, known: &[ServerJobs]) -> Result<Vec<JobRow>, Failure> {
         }
         let more = jobs.len().saturating_sub(ROWS);
         if more > 0 {
-            note!("farwire: {more} older ones on `{}` are not shown", neutral(&server.name));
+            note!("farwire: {more} older entries of `{}` are not shown", neutral(&server.name));
         }
     }
     Ok(rows)

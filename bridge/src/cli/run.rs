@@ -66,7 +66,7 @@ pub(crate) struct Run {
     /// Use a login shell, with its start-up files
     #[arg(long, requires = "line", conflicts_with = "argv")]
     login: bool,
-    /// Kill the program after this time: 30s, 5m, 1h
+    /// Kill the program after this time, such as 30s, 5m or 1h [default: never]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
     /// Give the program no standard input
@@ -303,7 +303,7 @@ impl Watcher<'_> {
                     lost = false;
                     note!("farwire: reconnected");
                 }
-                RunEvent::Queued => note!("farwire: the server is busy; waiting for our turn"),
+                RunEvent::Queued => note!("farwire: the server is busy; waiting for its turn"),
                 RunEvent::Lost(_) | RunEvent::Back | RunEvent::Started => {}
             }
         }

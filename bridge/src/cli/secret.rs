@@ -21,9 +21,9 @@ const INTERRUPTED: u8 = 130;
 pub(crate) enum Secret {
     /// Store a secret, read from standard input or typed without echo
     ///
-    /// A model that knows the name can have the secret typed where a terminal asks for a password,
-    /// but never sees it. From standard input, one line is read: `pass show sudo | farwire secret
-    /// set sudo`.
+    /// An AI client that knows the name can have the secret typed where a terminal asks for a
+    /// password, but never sees it. From standard input, one line is read: `pass show sudo |
+    /// farwire secret set sudo`.
     Set(Name),
     /// List the names of secrets
     Ls(Ls),
@@ -33,7 +33,7 @@ pub(crate) enum Secret {
 
 #[derive(Args, Debug)]
 pub(crate) struct Name {
-    /// Its name
+    /// The secret's name
     name: String,
 }
 

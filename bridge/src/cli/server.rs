@@ -42,7 +42,7 @@ pub(crate) enum ServerCommand {
     Remove(Named),
     /// Trust a server by its bundle, which `farwire-agent fingerprint --bundle` prints there
     Add(AddServer),
-    /// Replace a server's pinned key, after you have compared it with a person at the server
+    /// Replace a server's pinned key, after comparing fingerprints with somebody at the server
     Repin(AddServer),
     /// Accept an enrollment that arrived after its token had expired
     Accept(Accept),
@@ -57,12 +57,12 @@ fn enrolling(token: &str) -> String {
 
 #[derive(Args, Debug)]
 pub(crate) struct Create {
-    /// Its name
+    /// The server's name
     name: String,
     /// A label; may be given several times
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
-    /// How long the token is valid, at most 7d: 30m, 1h
+    /// How long the token is valid, such as 30m or 1h; at most 7d
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
     expires: Duration,
     #[command(flatten)]
@@ -107,7 +107,7 @@ pub(crate) struct Update {
 
 #[derive(Args, Debug)]
 pub(crate) struct AddServer {
-    /// Its name here
+    /// The server's name on this device
     name: String,
     /// The file with the bundle; `-` reads it from standard input
     #[arg(long, value_name = "FILE")]
@@ -388,7 +388,7 @@ impl AddServer {
         };
         client.home.pins().replace(&client.home.lock()?, &self.name, &old.bundle.id, &pin)?;
         note!("was {}", old.fingerprint());
-        say_done(self.json, &self.name, &format!("pinned anew, {}", pin.fingerprint()))
+        say_done(self.json, &self.name, &format!("repinned, {}", pin.fingerprint()))
     }
 }
 
@@ -413,9 +413,9 @@ impl Accept {
                 return Err(Failure::new(Kind::InvalidArgument, message));
             }
             note!(
-                "compare with `farwire-agent fingerprint` on the server, then give it with --fingerprint"
+                "compare it with `farwire-agent fingerprint` on the server, then pass it with --fingerprint"
             );
-            return say_done(self.json, &self.name, &format!("waits, {fingerprint}"));
+            return say_done(self.json, &self.name, &format!("waiting, {fingerprint}"));
         }
         let (_, agent) = Request::open(&ticket.token, &late.request)
             .map_err(|error| Failure::caused(Kind::EnrollmentRejected, "the request", &error))?;

@@ -20,7 +20,7 @@ use crate::client::Client;
 // A command that says more than a line has its words where its arguments are.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Session {
-    /// Show a session's state, who types, who is attached, its labels and limits
+    /// Show a session's state, who may type, who is attached, its labels and limits
     Show(show::Show),
     Screen(show::Screen),
     Send(send::Send),
@@ -31,11 +31,11 @@ pub(crate) enum Session {
     /// Send a signal to a session's foreground program
     Signal(shape::Signal),
     Take(typing::Take),
-    /// Release the keyboard
+    /// Release the keyboard of a session
     Release(typing::Release),
     Handoff(typing::Handoff),
     Policy(typing::SetPolicy),
-    /// Set a session's tag or group, or make it read-only
+    /// Set a session's tag, group or read-only state
     Label(shape::Label),
     Limits(shape::SetLimits),
     Close(shape::Close),

@@ -13,13 +13,13 @@ use crate::text::neutral::neutral;
 use crate::text::table::Table;
 use crate::verbs::session;
 
-/// List sessions: id, place, state, who types, who is attached, program, idle time, age
+/// List sessions: id, SERVER/NAME, state, who may type, who is attached, program, idle time, age
 ///
-/// "Who types" is the holder of the keyboard or, if nobody holds it, the rule: shared, user-only,
-/// user-priority or agent-only.
+/// "Who may type" is the holder of the keyboard or, if nobody holds it, the policy: shared,
+/// user-only, user-priority or agent-only.
 #[derive(Args, Debug)]
 pub(crate) struct Sessions {
-    /// Only this server [default: all reachable servers]
+    /// List only the sessions on this server [default: on all reachable servers]
     server: Option<String>,
     /// Include sessions that have ended or are lost
     #[arg(short, long)]

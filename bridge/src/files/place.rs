@@ -295,7 +295,7 @@ fn display(path: &[u8]) -> String {
 /// Which roots there are.
 fn open(roots: &[Root]) -> String {
     let one = |root: &Root| format!("{}={}", root.name, quote(&root.path));
-    format!("open are {}", roots.iter().map(one).collect::<Vec<_>>().join(", "))
+    format!("the open directories are {}", roots.iter().map(one).collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(test)]
@@ -376,7 +376,10 @@ mod tests {
         {
             let failure = found(roots, text).unwrap_err();
             assert_eq!(failure.kind, Kind::NoRoot, "{text}");
-            assert!(failure.hint().starts_with("open are work=/srv/work"), "{failure:?}");
+            assert!(
+                failure.hint().starts_with("the open directories are work=/srv/work"),
+                "{failure:?}"
+            );
         }
     }
 

@@ -7,7 +7,7 @@ use clap::builder::PossibleValuesParser;
 /// be in a layer below them.
 pub(super) const NAMES: [&str; 2] = ["codex", "claude"];
 
-/// Configure an MCP client on this machine to use Farwire
+/// Configure an AI client on this machine to use Farwire
 ///
 /// Adds an entry to the client's configuration, or repairs the existing one. Comments, order and
 /// everything else in the file stay as they are, and the old file is kept next to it.
@@ -35,7 +35,7 @@ pub struct SetupArgs {
     /// Replace an entry of this name that Farwire did not write
     #[arg(long)]
     pub force: bool,
-    /// For all projects of this user, or for the project in the current directory
+    /// Configure all projects of this user, or the project in the current directory
     #[arg(long, value_enum, default_value_t)]
     pub scope: Scope,
     /// The entry's name, which becomes part of each tool's name

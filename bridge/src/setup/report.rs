@@ -81,8 +81,12 @@ impl SetupReport {
     /// Why the command fails although it has an answer: a conflict, or an entry that does not work.
     pub fn failure(&self) -> Option<Failure> {
         if self.status == SetupStatus::Conflict {
-            let message =
-                format!("`{}` in `{}` is not ours: {}", self.name, self.file.display(), self.owner);
+            let message = format!(
+                "`{}` in `{}` is not Farwire's: {}",
+                self.name,
+                self.file.display(),
+                self.owner
+            );
             let hint = "use `--name` to choose another name, or `--force` to replace the entry";
             return Some(Failure::new(Kind::Configuration, message).with_hint(hint));
         }

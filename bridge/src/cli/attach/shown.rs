@@ -186,7 +186,7 @@ impl<'a> Shown<'a> {
 fn rule(rights: &TypingRights) -> String {
     match (rights.rule, &rights.drafting) {
         (TypingRule::AgentOnly, _) => {
-            "only agents may type here; Ctrl-^ takes the keyboard".to_owned()
+            "only AI clients may type here; Ctrl-^ takes the keyboard".to_owned()
         }
         (_, Some(other)) => format!("{} is typing", actor(other)),
         _ => "you may not type here now".to_owned(),

@@ -21,9 +21,10 @@ use crate::verbs::files::archive::{ArchiveAnswer, MakeArchive};
 
 /// Write a directory on a server, with everything in it, as a tar archive
 ///
-/// To standard output, or to a file that gets its name once it is complete. The archive holds files
-/// and directories, with their permissions and times; links and special files are left out, and
-/// counted. It is not compressed: pipe it to `zstd` or `gzip` for that.
+/// To standard output, or to a file, which appears under its name only once it is complete. The
+/// archive holds files and directories, with their permissions and times; symbolic links and
+/// special files are left out, and counted. It is not compressed: pipe it to `zstd` or `gzip` for
+/// that.
 #[derive(Args, Debug)]
 pub(crate) struct Archive {
     /// The directory: SERVER or SERVER:PATH
@@ -58,14 +59,16 @@ impl Archive {
                     Kind::InvalidArgument,
                     "standard output is a terminal or has the JSON, and cannot take the archive",
                 )
-                .with_hint("use -o FILE, or a pipe: `farwire files archive SERVER:DIR | tar -t`"));
+                .with_hint(
+                    "use -o FILE, or a pipe: `farwire files archive SERVER:DIR | tar -t`",
+                ));
             }
             None => archive.carry_out(client, Face::Cli, &mut print_bytes).await?,
         };
         let ArchiveAnswer { bytes, files, skipped, unread, missed } = answer;
         let links = skipped.saturating_sub(unread);
         if links > 0 {
-            note!("farwire: {links} links and special files were left out");
+            note!("farwire: {links} symbolic links and special files were left out");
         }
         if self.json.json {
             print_json(&json!({

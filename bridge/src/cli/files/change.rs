@@ -32,7 +32,7 @@ pub(crate) struct Rm {
     /// Remove a directory with everything in it
     #[arg(short, long)]
     recursive: bool,
-    /// Only if the file still has this revision
+    /// Only if the file's revision is still REV, as `farwire files stat` prints it
     #[arg(long, value_name = "REV", value_parser = parse_revision)]
     rev: Option<u64>,
     #[command(flatten)]
@@ -68,7 +68,7 @@ pub(super) fn print_change(changed: &Changed, json: Json) -> Result<(), Failure>
 pub(crate) struct Mkdir {
     /// The new directory: SERVER:PATH
     dir: ServerPath,
-    /// Create parents; succeed if it exists
+    /// Create its parents, too; succeed if it exists
     #[arg(short, long)]
     parents: bool,
     #[command(flatten)]
@@ -99,7 +99,7 @@ pub(crate) struct Edit {
     /// Replace every occurrence
     #[arg(long, requires = "old")]
     all: bool,
-    /// Only if the file still has this revision
+    /// Only if the file's revision is still REV, as `farwire files stat` prints it
     #[arg(long, value_name = "REV", value_parser = parse_revision)]
     rev: Option<u64>,
     /// Only show what would change
@@ -144,7 +144,8 @@ pub(crate) struct Patch {
     dir: ServerPath,
     /// The diff [default: standard input]
     diff: Option<PathBuf>,
-    /// Strip this many leading components from its paths [default: `a/` and `b/`]
+    /// Strip this many leading path components, as `patch -p` does [default: only prefixes such as
+    /// `a/` and `b/`]
     #[arg(short = 'p', long, value_name = "COUNT")]
     strip: Option<u32>,
     /// Only show what would change

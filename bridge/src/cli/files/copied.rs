@@ -16,7 +16,7 @@ use crate::verbs::files::copy::{Copy, CopyAnswer};
 
 /// Copy files on a server, or from one server to another
 ///
-/// A copy into an existing directory keeps its name. From one root to another, and from one server
+/// If TO is an existing directory, FROM is put into it under its own name. From one root or server
 /// to another, the data passes through this machine, but is never written to its disk.
 #[derive(Args, Debug)]
 pub(crate) struct Cp {
@@ -39,8 +39,8 @@ pub(crate) struct Cp {
 
 /// Move or rename files on a server, or move them from one server to another
 ///
-/// What is moved into an existing directory keeps its name. From one root or server to another, it
-/// is copied, compared by content, and only then removed.
+/// If TO is an existing directory, FROM is put into it under its own name. From one root or server
+/// to another, FROM is copied, compared by content, and only then removed.
 #[derive(Args, Debug)]
 pub(crate) struct Mv {
     /// The file or directory: SERVER:PATH
@@ -101,7 +101,7 @@ async fn carry_out(client: &Client, copy: Copy<'_>, json: Json) -> Result<u8, Fa
     let (links, unread) = (answer.links(), &answer.unread);
     if links > 0 {
         let listed = if unread.count > 0 { String::new() } else { left_out(&answer) };
-        note!("farwire: {links} links and special files were left out{listed}");
+        note!("farwire: {links} symbolic links and special files were left out{listed}");
     }
     if json.json {
         print_json(&json!({

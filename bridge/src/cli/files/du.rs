@@ -16,8 +16,8 @@ use crate::verbs::files::size::MeasureSize;
 /// Print the size of files or directories on a server, and how many files and directories are in
 /// them
 ///
-/// The size is the sum of the sizes of all files; a file with several names counts once for each of
-/// them. Links are not followed.
+/// Sizes of all files are added up; a file with several hard links counts once for each. Symbolic
+/// links are not followed.
 #[derive(Args, Debug)]
 pub(crate) struct Du {
     /// The files or directories: SERVER or SERVER:PATH

@@ -111,7 +111,7 @@ pub(crate) struct Ls {
     /// List subdirectories, too, at all levels
     #[arg(short = 'R', long)]
     recursive: bool,
-    /// Only what matches this pattern, as in .gitignore; a leading `!` negates it
+    /// Only what matches this .gitignore-style pattern; a leading `!` excludes it instead
     #[arg(short, long, value_name = "PATTERN")]
     glob: Vec<String>,
     /// Leave out names that begin with a dot, and what .gitignore excludes
@@ -297,9 +297,9 @@ fn harmless(bytes: &[u8]) -> String {
 
 /// Search the files on a server, as ripgrep does; only matches are transferred
 ///
-/// Exits with 1 if nothing matches, and with 2 if something could not be read. In a binary file,
-/// one with a NUL byte, only the lines before the NUL are shown; with --all, and in a file that is
-/// named, a match after it is reported, too.
+/// Exits with 1 if nothing matches, and with 2 if something could not be read. In a binary file
+/// (one that contains a NUL), only matches before the NUL are shown; with --all, or if the file is
+/// named, a match at or after it is reported as well.
 #[derive(Args, Debug)]
 pub(crate) struct Search {
     /// A regular expression
@@ -312,19 +312,19 @@ pub(crate) struct Search {
     /// Ignore case
     #[arg(short, long)]
     ignore_case: bool,
-    /// Search only files that match this pattern
+    /// Search only files that match this .gitignore-style pattern
     #[arg(short, long, value_name = "PATTERN")]
     glob: Vec<String>,
-    /// Lines before and after each match
+    /// Lines to show before and after each match [default: 0]
     #[arg(short = 'C', long, value_name = "LINES")]
     context: Option<u32>,
-    /// Show at most this many matches
+    /// Stop after this many matches [default and maximum: 100,000]
     #[arg(short = 'm', long, value_name = "COUNT")]
     limit: Option<u32>,
     /// Also search names that begin with a dot, and what .gitignore excludes
     #[arg(long)]
     all: bool,
-    /// Print only the names of the files
+    /// Print only the names of files with matches
     #[arg(short = 'l', long)]
     files: bool,
     #[command(flatten)]

@@ -30,12 +30,12 @@ use crate::files::serve::serve;
 pub(crate) struct Mount {
     /// The directory: SERVER or SERVER:PATH
     root: ServerPath,
-    /// An empty directory here
+    /// An empty local directory
     dir: PathBuf,
-    /// The client to use [default: first found]
+    /// The WebDAV client to use [default: the first one found]
     #[arg(long, value_name = "CLIENT")]
     with: Option<With>,
-    /// Refuse every change
+    /// Refuse all changes
     #[arg(long)]
     read_only: bool,
 }

@@ -27,9 +27,9 @@ const NAMED: usize = 50;
 
 /// Fetch a file or a directory from a server
 ///
-/// Run it again to resume an interrupted transfer. Permissions and times are preserved; links and
-/// special files are left out, and named. What cannot be read is named, the rest is fetched, and
-/// the exit code is 2.
+/// Run it again to resume an interrupted transfer. Permissions and times are preserved; symbolic
+/// links and special files are left out, and named. What cannot be read is named, the rest is
+/// fetched, and the exit code is 2.
 #[derive(Args, Debug)]
 pub(crate) struct Get {
     /// The file or directory: SERVER:PATH
@@ -48,9 +48,9 @@ pub(crate) struct Get {
 
 /// Send a file or a directory to a server
 ///
-/// Run it again to resume an interrupted transfer. No file gets its name before it is complete.
-/// Permissions and times are preserved; links and special files are left out, and named. What
-/// cannot be sent is named, the rest is sent, and the exit code is 2.
+/// Run it again to resume an interrupted transfer. A file appears under its name only once it is
+/// complete. Permissions and times are preserved; symbolic links and special files are left out,
+/// and named. What cannot be sent is named, the rest is sent, and the exit code is 2.
 #[derive(Args, Debug)]
 pub(crate) struct Put {
     /// The file or directory here
@@ -145,7 +145,7 @@ pub(super) fn print_notes(meter: &Meter) {
         note!("farwire: and {} more", left_out.len() - NAMED);
     }
     if meter.skipped() > 0 {
-        note!("farwire: {} links and special files were left out", meter.skipped());
+        note!("farwire: {} symbolic links and special files were left out", meter.skipped());
     }
 }
 

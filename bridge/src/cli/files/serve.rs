@@ -20,7 +20,7 @@ use crate::files::serve::{Guard, Served, serve};
 ///
 /// Nothing outside the directory can be reached. Prints `ready URL` once it listens, and serves
 /// until it is terminated. The URL contains a token that is new at each start; whoever has it has
-/// access to the root. Every access is decided on the server.
+/// access to the root. The server enforces what is allowed.
 #[derive(Args, Debug)]
 pub(crate) struct Serve {
     /// The directory: SERVER or SERVER:PATH
@@ -34,7 +34,7 @@ pub(crate) struct Serve {
     /// Allow addresses that other machines can reach; everybody on the path can read the traffic
     #[arg(long)]
     allow_remote: bool,
-    /// Refuse every change
+    /// Refuse all changes
     #[arg(long)]
     read_only: bool,
 }

@@ -21,16 +21,16 @@ use crate::verbs::files::sync::Sync as MakeLike;
 
 /// Make one directory like another, here or on a server; only differences are transferred
 ///
-/// One of the two is SERVER:PATH. Permissions and times are made alike, too. What exists only at
-/// the destination stays unless --delete is given, and so does what has another type there: a
-/// directory instead of a file, or the other way round. Links and special files are left out, and
-/// counted; --verbose and --dry-run name them. What cannot be read or written is named, the rest is
-/// done, and the exit code is 2.
+/// Exactly one of the two is SERVER:PATH. Permissions and times are made alike, too. What exists
+/// only at the destination stays unless --delete is given, and so does what has another type there:
+/// a directory instead of a file, or the other way round. Symbolic links and special files are left
+/// out, and counted; --verbose and --dry-run name them. What cannot be read or written is named,
+/// the rest is done, and the exit code is 2.
 #[derive(Args, Debug)]
 pub(crate) struct Sync {
-    /// The directory to copy from
+    /// The source directory
     from: OsString,
-    /// The directory to make like it
+    /// The destination directory, which is changed
     to: OsString,
     /// Remove what exists only at the destination, or has another type there
     #[arg(long)]
@@ -86,7 +86,7 @@ impl Sync {
             self.print(verb, (moved, set), (&removed, &left_out))?;
             let left_out = match left_out.len() {
                 0 => String::new(),
-                count => format!(", {count} links and special files are left out"),
+                count => format!(", {count} symbolic links and special files are left out"),
             };
             note!(
                 "farwire: {} to {verb}, {} to remove, {same} files are the same{left_out}",

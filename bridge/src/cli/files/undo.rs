@@ -17,7 +17,7 @@ use crate::text::human;
 use crate::text::table::Table;
 use crate::verbs::files::undo::{ListChanges, Preview, Revert};
 
-/// Undo or redo what models or `farwire files` changed in a root
+/// Undo or redo what AI clients or `farwire files` changed in a root
 ///
 /// Without a number, undoes the latest change. What was changed since then is not overwritten
 /// unless --force is given.
@@ -30,13 +30,13 @@ pub(crate) struct Undo {
     /// List the changes instead
     #[arg(short, long, conflicts_with_all = ["change", "redo"])]
     list: bool,
-    /// Only show what it would do, as a diff
+    /// Only show what would be undone, as a diff
     #[arg(short, long)]
     preview: bool,
-    /// Redo the change instead
+    /// Redo the change that was undone last, or the one with the given number
     #[arg(long)]
     redo: bool,
-    /// Even if its files have been changed since
+    /// Undo even if the files have been changed since
     #[arg(short, long)]
     force: bool,
     #[command(flatten)]
@@ -67,7 +67,7 @@ impl Undo {
         if self.json.json {
             return print_json(&json!({"change": answer.change, "paths": answer.paths}));
         }
-        let word = if redo { "done again" } else { "undone" };
+        let word = if redo { "redone" } else { "undone" };
         print(&format!("change {} is {word}\n", answer.change.unwrap_or(0)))
     }
 }

@@ -26,7 +26,7 @@ const ROUND: u64 = 300;
 pub(crate) struct Watch {
     /// The file or directory: SERVER:PATH
     file: ServerPath,
-    /// Also watch all directories beneath it
+    /// Also watch all directories under it
     #[arg(short, long)]
     recursive: bool,
     /// Keep watching after the first change, until interrupted

@@ -31,7 +31,7 @@ const WAITING: usize = 4;
 
 /// Write standard input to a file on a server
 ///
-/// The write is atomic: the file is the old one or the new one, never anything in between.
+/// The write is atomic: readers see the old content or the new, never a mixture.
 #[derive(Args, Debug)]
 pub(crate) struct Write {
     /// The file: SERVER:PATH
@@ -42,7 +42,7 @@ pub(crate) struct Write {
     /// Append to the file
     #[arg(short, long, conflicts_with = "force")]
     append: bool,
-    /// Replace the file only if it still has this revision
+    /// Replace the file only if its revision is still REV, as `farwire files stat` prints it
     #[arg(long, value_name = "REV", value_parser = parse_revision)]
     rev: Option<u64>,
     #[command(flatten)]

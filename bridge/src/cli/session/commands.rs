@@ -65,7 +65,7 @@ async fn output(client: &Client, session: &Handle, number: u64) -> Result<(), Fa
         note!("farwire: {} bytes are no longer kept", human::size(gone));
     }
     if command.end.is_none() {
-        note!("farwire: it is still running");
+        note!("farwire: the command is still running");
     }
     Ok(())
 }

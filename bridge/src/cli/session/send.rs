@@ -35,7 +35,7 @@ pub(crate) struct Send {
     /// The text to type; several lines are pasted as one if the program supports that
     #[arg(allow_hyphen_values = true)]
     text: Option<String>,
-    /// Then press this key: enter, ctrl-c, up, f5, escape; may be given several times
+    /// Then press this key, such as enter, ctrl-c, up, f5 or escape; may be given several times
     #[arg(long = "key", value_name = "KEY")]
     keys: Vec<String>,
     /// Type the secret of this name if the terminal is waiting for one and does not echo it

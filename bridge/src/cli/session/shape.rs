@@ -23,7 +23,7 @@ use crate::text::signal;
 pub(crate) struct Resize {
     #[command(flatten)]
     which: Which,
-    /// Columns and rows: 120x40
+    /// Columns and rows, such as 120x40; each from 1 to 1000
     #[arg(value_name = "COLSxROWS", value_parser = size)]
     size: Size,
     #[command(flatten)]
@@ -34,7 +34,7 @@ pub(crate) struct Resize {
 pub(crate) struct Signal {
     #[command(flatten)]
     which: Which,
-    /// INT, TERM, KILL, HUP, QUIT, USR1, USR2 and the like
+    /// The signal: INT, TERM, KILL, HUP, QUIT, USR1, USR2, …
     signal: String,
     #[command(flatten)]
     pub(crate) json: Json,
@@ -45,13 +45,13 @@ pub(crate) struct Signal {
 pub(crate) struct Label {
     #[command(flatten)]
     which: Which,
-    /// A tag to find it by
+    /// A tag to find the session by; an empty one removes it
     #[arg(long)]
     tag: Option<String>,
-    /// Its group: the leases of a group move together
+    /// The group of sessions whose leases move together; an empty one removes it
     #[arg(long)]
     group: Option<String>,
-    /// Make it read-only: nobody may type
+    /// Let nobody type; `--read-only false` undoes it
     #[arg(long, action = ArgAction::Set, value_name = "YES", num_args = 0..=1, default_missing_value = "true")]
     read_only: Option<bool>,
     #[command(flatten)]
@@ -60,33 +60,34 @@ pub(crate) struct Label {
 
 /// Show or change a session's limits
 ///
-/// Limits that are not given stay as they are. Without any, prints the current ones.
+/// Limits that are not given stay as they are. Without any, prints the current ones. A limit can be
+/// changed, but not removed: 0 is refused.
 #[derive(Args, Debug)]
 pub(crate) struct SetLimits {
     #[command(flatten)]
     which: Which,
-    /// End it after this long without input or output: 30m, 2h
+    /// End the session after this long without input or output, such as 30m or 2h; at most 366d
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     idle: Option<Duration>,
-    /// Forget it this long after its end
+    /// How long to keep the session after its end, at most 366d [default: 24h]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     keep: Option<Duration>,
-    /// At most this many bytes of output per second: 64k, 1M
+    /// Output limit in bytes per second, such as 64k or 1M; at least 10
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     output_rate: Option<u64>,
-    /// At most this many bytes of input per second
+    /// Input limit in bytes per second, such as 64k or 1M; at least 10
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     input_rate: Option<u64>,
-    /// Keep this many bytes of its output
+    /// How much of its output to keep, 64k to 256M
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     kept: Option<u64>,
     #[command(flatten)]
     pub(crate) json: Json,
 }
 
-/// End its program
+/// End a session's program
 ///
-/// Sends HUP and INT, then TERM, then KILL.
+/// Sends HUP, then TERM, then KILL, 5 s apart.
 #[derive(Args, Debug)]
 pub(crate) struct Close {
     #[command(flatten)]
@@ -168,7 +169,7 @@ impl Label {
         };
         let say = |status: &Status| {
             let labels = status.labels.clone().unwrap_or_default();
-            let mut text = "filed".to_owned();
+            let mut text = "labels:".to_owned();
             for (word, value) in [("tag", labels.tag), ("group", labels.group)] {
                 if let Some(value) = value {
                     text.extend([" ", word, "=", &neutral(&value)]);

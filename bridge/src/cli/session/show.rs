@@ -34,7 +34,7 @@ pub(crate) struct Show {
 pub(crate) struct Screen {
     #[command(flatten)]
     which: Which,
-    /// Include colours and attributes
+    /// Include colors and attributes
     #[arg(long, conflicts_with = "json")]
     colors: bool,
     #[command(flatten)]

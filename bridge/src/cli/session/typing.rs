@@ -16,15 +16,15 @@ use crate::client::Client;
 use crate::render::typing::lease;
 use crate::sessions::control;
 
-/// Take the keyboard: nobody else can type until you release it
+/// Take the keyboard of a session: nobody else can type until you release it, or the time is up
 ///
-/// Input that agents have queued is dropped. `farwire attach --take` does the same for as long as
-/// you are attached.
+/// Input that AI clients have queued is dropped. `farwire attach --take` does the same for as long
+/// as you are attached.
 #[derive(Args, Debug)]
 pub(crate) struct Take {
     #[command(flatten)]
     which: Which,
-    /// How long to hold it, at most 1h: 30s, 5m, 1h
+    /// How long to hold it, such as 30s or 5m; at most 1h
     #[arg(long = "for", value_name = "DURATION", value_parser = duration, default_value = "10m")]
     for_: Duration,
     /// The reason, for those who are attached and for the history
@@ -42,7 +42,7 @@ pub(crate) struct Release {
     pub(crate) json: Json,
 }
 
-/// Give the keyboard to somebody else
+/// Give the keyboard of a session to somebody else
 ///
 /// To a client, by the name that `farwire session show` prints, or to the first client that acts
 /// through a surface.
@@ -64,15 +64,15 @@ pub(crate) struct Handoff {
     pub(crate) json: Json,
 }
 
-/// Show or change who may type while nobody holds the keyboard
+/// Show or change a session's policy: who may type while nobody holds the keyboard
 ///
-/// shared: everybody. user-only: people. user-priority: everybody, but no agent while somebody is
-/// typing or has an unfinished line. agent-only: agents.
+/// shared: everybody. user-only: only people. user-priority: everybody, but no AI client while
+/// somebody is typing or has an unfinished line. agent-only: only AI clients.
 #[derive(Args, Debug)]
 pub(crate) struct SetPolicy {
     #[command(flatten)]
     which: Which,
-    /// Who may type from now on [default: show the current policy]
+    /// The new policy [default: show the current one]
     #[arg(value_parser = ["shared", "user-only", "user-priority", "agent-only"])]
     policy: Option<String>,
     #[command(flatten)]
@@ -83,7 +83,7 @@ impl Take {
     pub(crate) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
         let for_ms = u32::try_from(self.for_.as_millis()).unwrap_or(u32::MAX);
         if for_ms > LEASE_LIMIT_MS {
-            return Err(Failure::new(Kind::InvalidArgument, "--for is more than an hour"));
+            return Err(Failure::new(Kind::InvalidArgument, "--for: at most 1h"));
         }
         let reason = reason(self.reason.as_ref())?;
         let action = Action::TakeOver { from: None, reason, for_ms };
@@ -140,7 +140,7 @@ fn say(id: &str, rights: Option<&TypingRights>, json: Json) -> Result<(), Failur
     }
     let text = match rights {
         Some(TypingRights { lease: Some(held), rule, .. }) => {
-            format!("{id}: {} holds the keyboard (policy {})", lease(held), rule.name())
+            format!("{id}: the keyboard is held by {} (policy {})", lease(held), rule.name())
         }
         Some(rights) => format!("{id}: nobody holds the keyboard (policy {})", rights.rule.name()),
         None => format!("{id}: everybody may type"),

@@ -120,7 +120,7 @@ fn conflict() {
         "claude",
         expect![[r#"
             claude: conflict in /home/.claude.json
-            error[configuration]: `farwire` in `/home/.claude.json` is not ours: it is a server at a URL
+            error[configuration]: `farwire` in `/home/.claude.json` is not Farwire's: it is a server at a URL
             hint: use `--name` to choose another name, or `--force` to replace the entry
         "#]],
     );

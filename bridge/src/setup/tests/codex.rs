@@ -130,12 +130,12 @@ fn conflict() {
     let files = world.snapshot();
     world.check("codex", expect![[r#"
         codex: conflict in /home/.codex/config.toml
-        error[configuration]: `farwire` in `/home/.codex/config.toml` is not ours: it runs `/usr/bin/other`
+        error[configuration]: `farwire` in `/home/.codex/config.toml` is not Farwire's: it runs `/usr/bin/other`
         hint: use `--name` to choose another name, or `--force` to replace the entry
     "#]]);
     world.check("codex --remove", expect![[r#"
         codex: conflict in /home/.codex/config.toml
-        error[configuration]: `farwire` in `/home/.codex/config.toml` is not ours: it runs `/usr/bin/other`
+        error[configuration]: `farwire` in `/home/.codex/config.toml` is not Farwire's: it runs `/usr/bin/other`
         hint: use `--name` to choose another name, or `--force` to replace the entry
     "#]]);
     assert_eq!(world.snapshot(), files);
