@@ -97,8 +97,14 @@ async fn a_command_runs_in_a_session_with_its_exact_exit_or_not_at_all() {
     assert!(!mark.exists());
     for (arguments, said) in [
         (json!({"command": "true"}), "server is missing"),
-        (json!({"command": "true", "session": "s1", "cwd": "/"}), "cwd and session"),
-        (json!({"command": "true", "session": "s1", "server": "web-1"}), "server and session"),
+        (
+            json!({"command": "true", "session": "s1", "cwd": "/"}),
+            "run: cwd cannot be combined with session",
+        ),
+        (
+            json!({"command": "true", "session": "s1", "server": "web-1"}),
+            "run: server cannot be combined with session",
+        ),
     ] {
         let (text, error) = model.call("run", arguments).await;
         assert!(

@@ -39,7 +39,7 @@ const INSTRUCTIONS: &[(&[&str], &str)] = &[
     (&["run"], "- run has no terminal and no password prompt: use options such as -y or sudo -n."),
     (
         &["tool_find", "tool_call"],
-        "- More tools (leases, history, retry, waiting for several jobs): tool_find, then tool_call.",
+        "- More tools (undo, patch, move and remove files, leases, history, retry, waiting for several jobs): tool_find, then tool_call.",
     ),
 ];
 

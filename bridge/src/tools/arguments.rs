@@ -18,7 +18,7 @@ pub(super) fn milliseconds(seconds: f64) -> Result<u64, Failure> {
     let fits = Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration <= LONGEST);
     let fits = fits.and_then(|duration| u64::try_from(duration.as_millis()).ok());
     fits.filter(|&milliseconds| milliseconds > 0).ok_or_else(|| {
-        let message = "a time is not between 0.001 and 31622400 seconds";
+        let message = "a time must be between 0.001 and 31622400 seconds";
         Failure::new(Kind::InvalidArgument, message).with_hint("leave it out for no time limit")
     })
 }

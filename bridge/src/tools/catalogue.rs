@@ -19,7 +19,7 @@ pub const CATALOGUE: &[Category] = &[
     },
     Category {
         name: "session",
-        about: "Terminals that people and models share: history, events, a default target, retry.",
+        about: "Terminals that people and AI clients share: history, events, a default target, retry.",
         tools: session::ALL,
     },
 ];

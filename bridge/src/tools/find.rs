@@ -25,15 +25,16 @@ const FULL: usize = 6;
 pub struct ToolFind {
     /// Words for what you want to do, or a tool's name.
     pub query: Option<String>,
-    /// Only this category: pty or session.
+    /// Only this category: files, pty or session.
     pub category: Option<String>,
 }
 
 impl Tool for ToolFind {
     const NAME: &'static str = offer::FIND;
     const TITLE: &'static str = "Find more tools";
-    const ABOUT: &'static str = "Find tools that are not listed: shared terminals and leases (pty), history, watch, \
-        retry, wait for several jobs (session). Gives names and parameters; call them with tool_call.";
+    const ABOUT: &'static str = "Find tools that are not listed: undo, patch, move, remove (files), shared terminals and leases \
+        (pty), history, watch, retry, wait for several jobs (session). Returns names and parameters; \
+        call them with tool_call.";
     const EFFECT: Effect = Effect::READS;
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
@@ -45,7 +46,7 @@ impl Tool for ToolFind {
                 let tools = tools.ok_or_else(|| {
                     let shown = neutral_within(name, 40);
                     Failure::new(Kind::InvalidArgument, format!("no category `{shown}`"))
-                        .with_hint("leave category out, or use pty or session")
+                        .with_hint("leave category out, or use files, pty or session")
                 })?;
                 let within = |entry: &&Entry| tools.iter().any(|one| one.name == entry.name);
                 all.iter().filter(within).copied().collect()

@@ -11,7 +11,7 @@ pub fn next(failure: &Failure) -> &str {
         (None, Kind::UnknownId) => "status with all lists the ids",
         (None, Kind::AlreadyEnded) => "output with the id shows its output",
         (None, Kind::InputLocked) => {
-            "wait with output, or ask the person to release the keyboard; status shows who types"
+            "wait with output, or ask the person to release the keyboard; status shows who may type"
         }
         (None, Kind::TerminalBusy) => {
             "output with view=screen shows the screen; answer or leave the program with session_send"

@@ -34,7 +34,7 @@ pub struct RunTool {
     pub session: Option<String>,
     /// Shell command line.
     pub command: String,
-    /// Default: home.
+    /// Directory (default: home).
     pub cwd: Option<String>,
     /// Extra variables.
     pub env: Option<BTreeMap<String, String>>,
@@ -42,11 +42,11 @@ pub struct RunTool {
     pub stdin: Option<String>,
     /// Run as this user.
     pub user: Option<String>,
-    /// Login shell.
+    /// Use a login shell.
     pub login: Option<bool>,
     /// Seconds (default 25); then it keeps running under its id.
     pub wait: Option<f64>,
-    /// Kill after seconds.
+    /// Kill after this many seconds.
     pub timeout: Option<f64>,
     /// Characters (default 7500).
     pub max_output: Option<usize>,
@@ -110,7 +110,7 @@ impl RunTool {
             None => Ok(()),
             Some((name, _)) => Err(Failure::new(
                 Kind::InvalidArgument,
-                format!("run: {name} and session do not go together"),
+                format!("run: {name} cannot be combined with session"),
             )
             .with_hint("leave it out, or put it into the command: cd /x && A=b command")),
         }

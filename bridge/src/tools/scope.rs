@@ -40,7 +40,7 @@ pub struct Profile {
 pub const PROFILES: &[Profile] = &[
     Profile {
         name: "reporting",
-        about: "Looks at everything and changes nothing.",
+        about: "Sees everything and changes nothing.",
         scope: "core.servers,core.status,core.output,pty.pty_list,pty.pty_status,pty.pty_wait,pty.pty_read_at,\
             pty.pty_resume,session.session_list,session.session_watch,session.session_history,\
             session.session_diagnostics,session.session_commands,session.session_command_status,session.job_wait",

@@ -29,7 +29,7 @@ const ROWS: usize = 400;
 pub struct StatusTool {
     /// Only this server.
     pub server: Option<String>,
-    /// Include runs that have ended.
+    /// Include runs and sessions that have ended.
     pub all: Option<bool>,
     /// Continue after this id.
     pub after: Option<String>,
@@ -37,8 +37,8 @@ pub struct StatusTool {
 
 impl Tool for StatusTool {
     const NAME: &'static str = "status";
-    const TITLE: &'static str = "Open handles";
-    const ABOUT: &'static str = "List what is open: runs and sessions with id, state, who types, age, owner; with all, also ended ones.";
+    const TITLE: &'static str = "List runs and sessions";
+    const ABOUT: &'static str = "List what is open: runs and sessions with id, state, who may type, age, owner; with all, also ended ones.";
     const EFFECT: Effect = Effect::READS;
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {

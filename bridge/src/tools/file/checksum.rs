@@ -25,7 +25,7 @@ pub struct FileChecksum {
     pub server: String,
     /// File or directory on the server.
     pub path: String,
-    /// All files in a directory.
+    /// Include all files in a directory.
     pub recursive: Option<bool>,
 }
 

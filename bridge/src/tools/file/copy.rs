@@ -31,9 +31,9 @@ const TOLD: Duration = Duration::from_secs(1);
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileCopy {
-    /// SERVER:PATH, or an absolute path here.
+    /// SERVER:PATH, or an absolute path on this computer.
     pub from: String,
-    /// SERVER:PATH, or an absolute path here.
+    /// SERVER:PATH, or an absolute path on this computer.
     pub to: String,
     /// Directories with their contents.
     pub recursive: Option<bool>,
@@ -124,7 +124,7 @@ impl FileCopy {
             (Endpoint::Here(_), Endpoint::Here(_)) => {
                 return Err(Failure::new(
                     Kind::InvalidArgument,
-                    "file_copy: neither end is on a server",
+                    "file_copy: neither from nor to is on a server",
                 )
                 .with_hint("name a server's file as SERVER:PATH"));
             }

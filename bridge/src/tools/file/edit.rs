@@ -28,7 +28,7 @@ pub struct FileEdit {
     pub path: String,
     /// Applied in order, all or none.
     pub edits: Vec<OneEdit>,
-    /// Only if the file still has this revision.
+    /// From file_read; fails if the file has changed since.
     pub rev: Option<String>,
     /// Only show the diff.
     pub dry_run: Option<bool>,
@@ -38,7 +38,7 @@ pub struct FileEdit {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OneEdit {
-    /// Exact text; must occur once.
+    /// Exact text; must occur once, unless all is set.
     pub old: String,
     /// The replacement.
     pub new: String,
@@ -49,7 +49,7 @@ pub struct OneEdit {
 impl Tool for FileEdit {
     const NAME: &'static str = "file_edit";
     const TITLE: &'static str = "Edit file";
-    const ABOUT: &'static str = "Replace exact texts in a file on a server, all edits or none; answers with the \
+    const ABOUT: &'static str = "Replace exact texts in a file on a server, all edits or none; returns the \
         diff. Copy old from file_read, without line numbers. Can be undone with file_undo.";
     const EFFECT: Effect =
         Effect { read_only: false, destructive: true, idempotent: false, open_world: false };

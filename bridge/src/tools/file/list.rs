@@ -30,7 +30,7 @@ pub struct FileList {
     pub glob: Option<String>,
     /// Levels (default 1).
     pub depth: Option<u32>,
-    /// Default: name.
+    /// name (default), size or time.
     pub sort: Option<ListOrder>,
     /// Entries (default 100).
     pub limit: Option<u32>,
@@ -93,7 +93,7 @@ impl Tool for FileList {
         let header = header.field(Key::More, "yes");
         if skip >= MOST || shown == 0 {
             let text = format!(
-                "A list ends after {MOST} entries: list a directory in it, or use a glob.\n{text}"
+                "A list ends after {MOST} entries: list a directory under it, or use a glob.\n{text}"
             );
             return Ok(format!("{}\n{text}", header.end()));
         }

@@ -58,11 +58,11 @@ pub struct FileUndo {
     pub server: String,
     /// Root, by name or path (default: the only one).
     pub path: Option<String>,
-    /// Default: undo.
+    /// undo (default), redo, list or preview.
     pub action: Option<Action>,
     /// Which change, from list (default: the latest).
     pub change: Option<u64>,
-    /// Even if it was changed since.
+    /// Undo even if it was changed since.
     pub force: Option<bool>,
 }
 
@@ -147,7 +147,7 @@ pub struct FilePatch {
     pub path: Option<String>,
     /// A unified diff, of one file or several.
     pub diff: String,
-    /// Leading path components to strip (default: a/ b/).
+    /// Leading path components to strip (default: prefixes such as a/ and b/).
     pub strip: Option<u32>,
     /// Only show what would change.
     pub dry_run: Option<bool>,
@@ -187,7 +187,7 @@ pub struct FileRemove {
     pub path: String,
     /// A directory with its contents.
     pub recursive: Option<bool>,
-    /// Only if the file still has this revision.
+    /// From file_read; fails if the file has changed since.
     pub rev: Option<String>,
 }
 
@@ -195,7 +195,7 @@ impl Tool for FileRemove {
     const NAME: &'static str = "file_remove";
     const TITLE: &'static str = "Remove file";
     const ABOUT: &'static str = "Remove a file or a directory on a server. file_undo restores it, \
-        unless it was too large to keep: then the header has no change.";
+        unless it was too large to keep: then the result has no change number.";
     const EFFECT: Effect = CHANGES;
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
@@ -298,7 +298,7 @@ pub struct FileWatch {
     pub wait: Option<f64>,
     /// From file_read: return at once if it differs.
     pub rev: Option<String>,
-    /// Also all directories beneath it.
+    /// Also all directories under it.
     pub recursive: Option<bool>,
 }
 

@@ -37,7 +37,7 @@ pub struct FileSearch {
     pub limit: Option<u32>,
     /// Ignore case.
     pub ignore_case: Option<bool>,
-    /// The pattern is plain text.
+    /// Treat the pattern as literal text.
     pub fixed: Option<bool>,
     /// Matches to skip; take the number from `next`.
     pub skip: Option<u32>,
@@ -103,7 +103,7 @@ impl Tool for FileSearch {
         let (skip, header) = (skip.saturating_add(shown), header.field(Key::More, "yes"));
         if skip >= MOST {
             let text = format!(
-                "A search ends after {MOST} matches: search a directory, or use a glob.\n{unread}{text}"
+                "A search ends after {MOST} matches: search a directory under it, or use a glob.\n{unread}{text}"
             );
             return Ok(format!("{}\n{text}", header.end()));
         }

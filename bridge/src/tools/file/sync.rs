@@ -24,11 +24,11 @@ use crate::verbs::files::sync::Sync;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileSync {
-    /// SERVER:PATH, or an absolute path here.
+    /// SERVER:PATH, or an absolute path on this computer.
     pub from: String,
-    /// Directory to make like it; one of the two is SERVER:PATH.
+    /// Destination: SERVER:PATH if from is on this computer, else an absolute path on it.
     pub to: String,
-    /// Remove what is only in `to`, if that is on a server.
+    /// Remove what exists only in `to`; refused if `to` is on this computer.
     pub delete: Option<bool>,
     /// Compare contents, not only sizes and times.
     pub checksum: Option<bool>,
@@ -39,8 +39,8 @@ pub struct FileSync {
 impl Tool for FileSync {
     const NAME: &'static str = "file_sync";
     const TITLE: &'static str = "Sync directory";
-    const ABOUT: &'static str = "Make a directory on a server like one on this computer, or the other way round: \
-        only what differs is sent.";
+    const ABOUT: &'static str = "Make a directory on a server the same as one on this computer, or the reverse: \
+        only differences are sent.";
     const EFFECT: Effect =
         Effect { read_only: false, destructive: true, idempotent: true, open_world: false };
 
@@ -50,7 +50,7 @@ impl Tool for FileSync {
         let ends = Endpoint::apart(Endpoint::parse(&self.from), Endpoint::parse(&self.to));
         let (local, remote, direction) = ends.ok_or_else(|| {
             let text =
-                "file_sync: one of from and to must be SERVER:PATH, and the other a path here";
+                "file_sync: one of from and to must be SERVER:PATH, the other a path on this computer";
             Failure::new(Kind::InvalidArgument, text).with_hint("file_copy copies between servers")
         })?;
         let (delete, checksum) = (self.delete.unwrap_or(false), self.checksum.unwrap_or(false));

@@ -33,7 +33,7 @@ const SETS: Effect =
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PtyCloseAll {
-    /// Whom you act for.
+    /// Name of the user or task you act for; required unless run with --no-owner.
     pub owner: Option<String>,
     /// Only on this server.
     pub server: Option<String>,
@@ -86,13 +86,13 @@ pub struct SetDefaultCwd {
 impl Tool for SetDefaultCwd {
     const NAME: &'static str = "set_default_cwd";
     const TITLE: &'static str = "Set default directory";
-    const ABOUT: &'static str = "Set the working directory of sessions that this process spawns without one. Kept until the process ends.";
+    const ABOUT: &'static str = "Set the working directory of sessions that this process spawns without one. Lasts until this process exits.";
     const EFFECT: Effect = SETS;
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
         let cwd = self.cwd.trim();
         if !cwd.is_empty() && !cwd.starts_with('/') {
-            return Err(Failure::new(Kind::InvalidArgument, "cwd is not an absolute path"));
+            return Err(Failure::new(Kind::InvalidArgument, "cwd must be an absolute path"));
         }
         seat.notes.set_cwd((!cwd.is_empty()).then(|| cwd.to_owned()));
         Ok(cwd_now(seat))
@@ -124,15 +124,15 @@ fn cwd_now(seat: &Seat) -> String {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetLimits {
-    /// Sessions of this process at once; 0 for no limit.
+    /// Sessions open at once in this process; 0 for no limit.
     pub max_sessions: Option<u64>,
-    /// How much output of a new session to keep.
+    /// How much output of a new session to keep, in bytes; 0 for the default.
     pub max_output_bytes: Option<u64>,
-    /// Close a new session after this many seconds of silence; 0 for never.
+    /// Close a new session after this many seconds without input or output; 0 for never.
     pub idle_timeout_sec: Option<u64>,
     /// Kill a new session after this many seconds; 0 for never.
     pub spawn_timeout_sec: Option<u64>,
-    /// How long reads of a new session wait.
+    /// Milliseconds that reads of a new session wait; 0 for the default.
     pub read_timeout_ms: Option<u64>,
 }
 

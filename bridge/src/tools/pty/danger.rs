@@ -25,11 +25,11 @@ pub struct ConfirmDangerousCommand {
     pub command: String,
     /// Why it is necessary.
     pub justification: String,
-    /// Whom you act for.
+    /// Name of the user or task you act for; required unless run with --no-owner.
     pub owner: Option<String>,
     /// As for pty_spawn.
     pub scope: Option<String>,
-    /// Only for this server.
+    /// The server, if pty_spawn names one.
     pub server: Option<String>,
 }
 
@@ -45,7 +45,7 @@ impl Tool for ConfirmDangerousCommand {
         let who = Who::of(seat, self.owner.as_ref(), None)?;
         if self.justification.trim().is_empty() {
             return Err(Failure::new(Kind::InvalidArgument, "justification is empty")
-                .with_hint("say why the command must be run"));
+                .with_hint("give the reason why the command must be run"));
         }
         let Some(pattern) = seat.danger.matching(&self.command) else {
             let header = Header::new(Word::Status).words("not-dangerous");

@@ -32,7 +32,7 @@ pub struct PtyAttach {
     pub session_id: String,
     /// Your client: any name.
     pub client_id: String,
-    /// Whom you act for.
+    /// Name of the user or task you act for; required unless run with --no-owner.
     pub owner: Option<String>,
 }
 
@@ -40,7 +40,7 @@ impl Tool for PtyAttach {
     const NAME: &'static str = "pty_attach";
     const TITLE: &'static str = "Attach client";
     const ABOUT: &'static str = "Claim a session for one client (lease, lock): until it detaches, nobody \
-        else can read on, type, resize or close. Attaching again changes nothing.";
+        else can read on, type, resize or close. Attaching again renews the lease.";
     const EFFECT: Effect = MOVES;
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
@@ -64,7 +64,7 @@ pub struct PtyDetach {
     pub session_id: String,
     /// Your client.
     pub client_id: String,
-    /// Whom you act for.
+    /// Name of the user or task you act for; required unless run with --no-owner.
     pub owner: Option<String>,
 }
 
@@ -94,9 +94,9 @@ pub struct PtyHandoff {
     pub session_id: String,
     /// Your client: the one that is attached.
     pub client_id: String,
-    /// Who gets it.
+    /// The client that gets it.
     pub target_client_id: String,
-    /// Whom you act for.
+    /// Name of the user or task you act for; required unless run with --no-owner.
     pub owner: Option<String>,
     /// Why; recorded.
     pub reason: Option<String>,
@@ -133,9 +133,9 @@ pub struct PtyTakeover {
     pub session_id: String,
     /// Your client.
     pub client_id: String,
-    /// Who is attached now.
+    /// The client that is attached now.
     pub from_client_id: String,
-    /// Whom you act for.
+    /// Name of the user or task you act for; required unless run with --no-owner.
     pub owner: Option<String>,
     /// Why; recorded.
     pub reason: Option<String>,
@@ -145,7 +145,7 @@ impl Tool for PtyTakeover {
     const NAME: &'static str = "pty_takeover";
     const TITLE: &'static str = "Take over";
     const ABOUT: &'static str = "Take a session from the attached client, which must be named; the \
-        reason is recorded. Not from a person.";
+        reason is recorded. Cannot take it from a person.";
     const EFFECT: Effect =
         Effect { read_only: false, destructive: true, idempotent: false, open_world: false };
 
@@ -154,7 +154,7 @@ impl Tool for PtyTakeover {
         let from = label("from_client_id", Some(&self.from_client_id))?.map(str::to_owned);
         if from.is_none() {
             return Err(Failure::new(Kind::InvalidArgument, "from_client_id is empty")
-                .with_hint("pty_status says who is attached"));
+                .with_hint("pty_status shows who is attached"));
         }
         let place = PtySession::find(seat, &self.session_id, who).await?;
         let found = place.terminal()?;

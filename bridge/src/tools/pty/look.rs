@@ -36,7 +36,7 @@ use crate::tools::tool::{Effect, Tool};
 pub struct PtyStatus {
     /// Session id, e.g. s3.
     pub session_id: String,
-    /// Whom you act for.
+    /// Name of the user or task you act for; required unless run with --no-owner.
     pub owner: Option<String>,
     /// text (default) or json.
     pub format: Option<Format>,
@@ -195,9 +195,9 @@ impl StatusFields {
 pub struct PtyWait {
     /// Session id, e.g. s3.
     pub session_id: String,
-    /// Whom you act for.
+    /// Name of the user or task you act for; required unless run with --no-owner.
     pub owner: Option<String>,
-    /// Default 25000.
+    /// Milliseconds to wait (default 25000).
     pub timeout_ms: Option<u64>,
 }
 
@@ -240,7 +240,7 @@ impl Tool for PtyWait {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PtyList {
-    /// Whom you act for.
+    /// Name of the user or task you act for; required unless run with --no-owner.
     pub owner: Option<String>,
     /// Only with this tag.
     pub tag: Option<String>,
@@ -329,7 +329,7 @@ fn table(found: &[KnownSession], pipes: &[std::sync::Arc<Pipe>]) -> Table {
 pub struct PtyResume {
     /// Its name.
     pub name: String,
-    /// Whom you act for, as at spawn.
+    /// The owner that it was spawned for; required unless run with --no-owner.
     pub owner: Option<String>,
     /// Only on this server.
     pub server: Option<String>,
@@ -377,7 +377,7 @@ impl Tool for PtyRecover {
     const NAME: &'static str = "pty_recover";
     const TITLE: &'static str = "Recover after restart";
     const ABOUT: &'static str = "After a restart of this client or of the server's agent: find a named session and its whole \
-        workspace again, programs and output untouched. Reading starts over; nobody gets attached.";
+        workspace again, programs and output untouched. Read cursors start over; it attaches nobody.";
     const EFFECT: Effect =
         Effect { read_only: false, destructive: false, idempotent: true, open_world: false };
 

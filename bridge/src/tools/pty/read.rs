@@ -31,11 +31,11 @@ const TAKES: Effect =
 pub struct PtyRead {
     /// Session id, e.g. s3.
     pub session_id: String,
-    /// Whom you act for.
+    /// Name of the user or task you act for; required unless run with --no-owner.
     pub owner: Option<String>,
-    /// Needed while a client is attached; has a cursor of its own.
+    /// Required while a client is attached; each client has its own cursor.
     pub client_id: Option<String>,
-    /// Wait for output (default 1000, or as set at spawn).
+    /// Milliseconds to wait for output (default 1000, or as set at spawn).
     pub timeout_ms: Option<u64>,
     /// Bytes (default 7500).
     pub max_bytes: Option<u32>,
@@ -143,11 +143,11 @@ pub struct PtyReadAt {
     pub session_id: String,
     /// First byte, from 0.
     pub offset: u64,
-    /// Whom you act for.
+    /// Name of the user or task you act for; required unless run with --no-owner.
     pub owner: Option<String>,
     /// Bytes (default 7500).
     pub max_bytes: Option<u32>,
-    /// Of a session with separate_streams: its standard error.
+    /// With separate_streams: read standard error.
     pub stderr: Option<bool>,
     /// text (default, clean) or json (raw, escaped).
     pub format: Option<Format>,

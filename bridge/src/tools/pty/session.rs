@@ -33,8 +33,9 @@ impl<'a> Who<'a> {
     ) -> Result<Self, Failure> {
         let owner = label("owner", owner)?;
         if owner.is_none() && seat.settings.owner_required {
-            return Err(Failure::new(Kind::InvalidArgument, "owner is missing")
-                .with_hint("say in owner whom you act for; use the same owner in every call"));
+            return Err(Failure::new(Kind::InvalidArgument, "owner is missing").with_hint(
+                "name the user or task you act for in owner; use the same owner in every call",
+            ));
         }
         Ok(Self { owner, client: label("client_id", client)? })
     }

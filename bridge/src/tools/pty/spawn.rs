@@ -41,13 +41,13 @@ const STARTUP: Duration = Duration::from_secs(3);
 pub struct PtySpawn {
     /// Server name; optional if there is only one.
     pub server: Option<String>,
-    /// Shell line (default: login shell). An absolute path sets cwd.
+    /// Shell line (default: login shell). An absolute path without cwd runs in its own directory.
     pub command: Option<String>,
     /// Working directory.
     pub cwd: Option<String>,
-    /// Whom you act for.
+    /// Name of the user or task you act for; required unless run with --no-owner.
     pub owner: Option<String>,
-    /// For pty_resume; one per owner.
+    /// For pty_resume; unique per owner.
     pub name: Option<String>,
     /// To find it by.
     pub tag: Option<String>,
@@ -61,27 +61,27 @@ pub struct PtySpawn {
     pub cols: Option<u16>,
     /// Rows (default 40).
     pub rows: Option<u16>,
-    /// How much output to keep.
+    /// How much output to keep, in bytes.
     pub max_output_bytes: Option<u64>,
-    /// Kill it after this many seconds.
+    /// Kill the program after this many seconds.
     pub spawn_timeout_sec: Option<f64>,
-    /// Close it after this many seconds of silence.
+    /// Close it after this many seconds without input or output.
     pub idle_timeout_sec: Option<f64>,
-    /// Maximum bytes of output per second.
+    /// Output limit in bytes per second.
     pub rate_limit_bps: Option<u64>,
-    /// Maximum bytes of input per second.
+    /// Input limit in bytes per second.
     pub input_rate_bps: Option<u64>,
-    /// How long reads wait (default 1000).
+    /// Milliseconds that reads wait (default 1000).
     pub read_timeout_ms: Option<u64>,
-    /// subprocess or tmux: no difference, every session stays.
+    /// subprocess or tmux: no difference for terminals, every one persists.
     pub backend: Option<Backend>,
-    /// Group whose leases move together.
+    /// Group of sessions whose leases move together.
     pub tmux_workspace: Option<String>,
     /// From confirm_dangerous_command.
     pub dangerous_confirm_token: Option<String>,
     /// Typed at once; its output is shown.
     pub startup_input: Option<String>,
-    /// How long to wait for that output (default 3000).
+    /// Milliseconds to wait for that output (default 3000).
     pub startup_wait_ms: Option<u64>,
 }
 
@@ -149,9 +149,11 @@ impl PtySpawn {
         match &self.server {
             Some(name) => client.find(name).await,
             None => {
-                only_server(client, "several servers match").map_err(|failure| match failure.kind {
-                    Kind::AmbiguousServer => failure.with_hint("name one in server"),
-                    _ => failure,
+                only_server(client, "there are several servers").map_err(|failure| {
+                    match failure.kind {
+                        Kind::AmbiguousServer => failure.with_hint("name one in server"),
+                        _ => failure,
+                    }
                 })
             }
         }

@@ -44,13 +44,13 @@ const TAKES: Effect =
 pub struct PtyReadUntil {
     /// Session id, e.g. s3.
     pub session_id: String,
-    /// Regex for the shown text, without colours.
+    /// Regex for the shown text, without colors.
     pub pattern: String,
-    /// Whom you act for.
+    /// Name of the user or task you act for; required unless run with --no-owner.
     pub owner: Option<String>,
-    /// Needed while a client is attached.
+    /// Required while a client is attached.
     pub client_id: Option<String>,
-    /// Default 10000.
+    /// Milliseconds to wait (default 10000).
     pub timeout_ms: Option<u64>,
     /// How many of the last bytes to show (default 7500).
     pub max_bytes: Option<u32>,
@@ -86,11 +86,11 @@ pub struct PtyReadUntilAny {
     pub session_id: String,
     /// Regexes for the shown text; the answer names which matched, from 0.
     pub patterns: Vec<String>,
-    /// Whom you act for.
+    /// Name of the user or task you act for; required unless run with --no-owner.
     pub owner: Option<String>,
-    /// Needed while a client is attached.
+    /// Required while a client is attached.
     pub client_id: Option<String>,
-    /// Default 10000.
+    /// Milliseconds to wait (default 10000).
     pub timeout_ms: Option<u64>,
     /// How many of the last bytes to show (default 7500).
     pub max_bytes: Option<u32>,
@@ -127,11 +127,11 @@ pub struct PtyPrompt {
     pub data: String,
     /// Regexes to wait for; without any, waits until it is quiet.
     pub patterns: Option<Vec<String>>,
-    /// Whom you act for.
+    /// Name of the user or task you act for; required unless run with --no-owner.
     pub owner: Option<String>,
-    /// Needed while a client is attached.
+    /// Required while a client is attached.
     pub client_id: Option<String>,
-    /// Default 10000.
+    /// Milliseconds to wait (default 10000).
     pub timeout_ms: Option<u64>,
     /// How many of the last bytes to show (default 7500).
     pub max_bytes: Option<u32>,
@@ -178,13 +178,13 @@ impl Tool for PtyPrompt {
 pub struct PtyReadQuiescent {
     /// Session id, e.g. s3.
     pub session_id: String,
-    /// Length of the silence (default 300).
+    /// Milliseconds of silence to wait for (default 300).
     pub quiescence_ms: Option<u64>,
-    /// Whom you act for.
+    /// Name of the user or task you act for; required unless run with --no-owner.
     pub owner: Option<String>,
-    /// Needed while a client is attached.
+    /// Required while a client is attached.
     pub client_id: Option<String>,
-    /// Default 10000.
+    /// Milliseconds to wait (default 10000).
     pub timeout_ms: Option<u64>,
     /// How many of the last bytes to show (default 7500).
     pub max_bytes: Option<u32>,

@@ -122,13 +122,13 @@ pub struct PtyWrite {
     pub session_id: String,
     /// Typed as is; \n is the enter key, \u0003 is ctrl-c, \t at the end is the tab key.
     pub data: String,
-    /// Whom you act for.
+    /// Name of the user or task you act for; required unless run with --no-owner.
     pub owner: Option<String>,
-    /// Needed while a client is attached.
+    /// Required while a client is attached.
     pub client_id: Option<String>,
     /// Press enter at the end (default false).
     pub newline: Option<bool>,
-    /// End of input: only with separate_streams.
+    /// Close the program's input; only with separate_streams.
     pub eof: Option<bool>,
 }
 
@@ -155,7 +155,7 @@ impl Tool for PtyWrite {
                 PtySession::Terminal(_) => {
                     return Err(Failure::new(
                         Kind::InvalidArgument,
-                        "a terminal has no end of input",
+                        "a terminal's input cannot be closed",
                     )
                     .with_hint("type \\u0004, the key ctrl-d"));
                 }
@@ -182,9 +182,9 @@ pub struct PtyResize {
     pub cols: u16,
     /// Rows.
     pub rows: u16,
-    /// Whom you act for.
+    /// Name of the user or task you act for; required unless run with --no-owner.
     pub owner: Option<String>,
-    /// Needed while a client is attached.
+    /// Required while a client is attached.
     pub client_id: Option<String>,
 }
 
@@ -219,16 +219,16 @@ pub struct PtySignal {
     pub session_id: String,
     /// INT, TERM, KILL, HUP, QUIT, USR1 or USR2.
     pub signal: String,
-    /// Whom you act for.
+    /// Name of the user or task you act for; required unless run with --no-owner.
     pub owner: Option<String>,
-    /// Needed while a client is attached.
+    /// Required while a client is attached.
     pub client_id: Option<String>,
 }
 
 impl Tool for PtySignal {
     const NAME: &'static str = "pty_signal";
     const TITLE: &'static str = "Send signal";
-    const ABOUT: &'static str = "Send a signal to the program in the foreground of a session.";
+    const ABOUT: &'static str = "Send a signal to a session's foreground program.";
     const EFFECT: Effect = Effect::ACTS;
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {
@@ -262,9 +262,9 @@ impl Tool for PtySignal {
 pub struct PtyClose {
     /// Session id, e.g. s3.
     pub session_id: String,
-    /// Whom you act for.
+    /// Name of the user or task you act for; required unless run with --no-owner.
     pub owner: Option<String>,
-    /// Needed while a client is attached.
+    /// Required while a client is attached.
     pub client_id: Option<String>,
 }
 

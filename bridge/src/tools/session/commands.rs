@@ -29,7 +29,7 @@ const BYTES: u32 = 6_000;
 pub struct SessionCommands {
     /// Session id or server/name; default: the active or only one.
     pub session: Option<String>,
-    /// How many of the latest (default 20, at most 100).
+    /// How many of the latest commands (default 20, at most 100).
     pub limit: Option<u32>,
 }
 
@@ -116,7 +116,7 @@ impl Tool for SessionCommandStatus {
         }
         header = header.field(Key::Offset, format_args!("{}-{end}", command.start));
         if command.end.is_some() && command.exit.is_none() {
-            header = header.field(Key::Reason, "the shell did not say how it ended");
+            header = header.field(Key::Reason, "the shell did not report how it ended");
         }
         let (text, hidden) = output.text();
         header = header.hidden(hidden);

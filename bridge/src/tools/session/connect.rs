@@ -71,7 +71,7 @@ impl Tool for SessionConnect {
 pub struct SessionSetActive {
     /// Session id, server/name or name.
     pub session: Option<String>,
-    /// Or a server, for its only session.
+    /// Or a server, whose only session becomes the default.
     pub server: Option<String>,
 }
 

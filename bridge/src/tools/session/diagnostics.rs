@@ -70,7 +70,7 @@ impl Tool for SessionDiagnostics {
             let age = human::duration(Duration::from_millis(one.age_ms));
             put(
                 "participant",
-                format!("{}/{} {how}, since {age}", one.actor.device, one.actor.surface),
+                format!("{}/{} {how}, for {age}", one.actor.device, one.actor.surface),
             );
         }
         if let Some(idle) = status.idle_ms {

@@ -33,7 +33,7 @@ pub(super) fn describe(event: &Event) -> String {
             format!("typed {length} bytes that were not shown")
         }
         Some(What::Resized(size)) => format!("resized it to {}x{}", size.cols, size.rows),
-        Some(What::Joined(true)) => "attached to look".to_owned(),
+        Some(What::Joined(true)) => "attached read-only".to_owned(),
         Some(What::Joined(false)) => "attached".to_owned(),
         Some(What::Left) => "left".to_owned(),
         Some(What::Leased(transfer)) => {
@@ -48,7 +48,7 @@ pub(super) fn describe(event: &Event) -> String {
             }
             text
         }
-        Some(What::Rule(policy)) => format!("set who may type to {}", policy.name()),
+        Some(What::Rule(policy)) => format!("set the policy to {}", policy.name()),
         Some(What::Signalled(number)) => format!("sent {}", signal::name(*number)),
         Some(What::Refused(bytes)) => format!("was refused {bytes} bytes"),
         Some(What::Recovered) => "another agent process took it over".to_owned(),

@@ -34,7 +34,7 @@ impl Tool for SessionHistory {
     const NAME: &'static str = "session_history";
     const TITLE: &'static str = "Session history";
     const ABOUT: &'static str = "Show the numbered history of a session: output lines, who typed what, attaching, leases, \
-        resizes, in order. Numbers stay the same.";
+        resizes, in order. Numbers never change.";
     const EFFECT: Effect = Effect::READS;
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {

@@ -71,7 +71,7 @@ impl SessionSend {
         let mut input = Vec::new();
         if self.secret.is_some() {
             if self.text.is_some() {
-                let text = "session_send: text and secret do not go together";
+                let text = "session_send: text and secret cannot be combined";
                 return Err(Failure::new(Kind::InvalidArgument, text)
                     .with_hint("send the command first, and the secret when state=password"));
             }

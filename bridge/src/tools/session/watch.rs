@@ -23,7 +23,7 @@ pub struct SessionWatch {
     pub offset: Option<u64>,
     /// Events from this number on (default: from now).
     pub event: Option<u64>,
-    /// Seconds (default 25).
+    /// Seconds to wait (default 25).
     pub wait: Option<f64>,
 }
 

@@ -16,7 +16,7 @@ pub struct AwaitChange {
     pub wait: Duration,
     /// Returns at once if the file is in another state than this.
     pub revision: Option<u64>,
-    /// Also all directories beneath it.
+    /// Also all directories under it.
     pub recursive: bool,
 }
 
