@@ -146,12 +146,15 @@ impl Client {
         let records = timeout(PATIENCE, self.network.records()).await.ok()?.ok()?;
         let record = records.iter().find(|record| record.name == server.name)?;
         let other = record.agent.filter(|agent| *agent != server.pin.bundle.id)?;
+        let (name, listed) = (&server.name, other.fingerprint(IdKind::Agent));
         let message = format!(
-            "the relay has another agent of this name, {}; the pinned one is {}",
-            other.fingerprint(IdKind::Agent),
+            "the relay now lists another agent under this name: {listed}; the pinned one is {}",
             server.pin.fingerprint()
         );
-        Some(Failure::new(Kind::ServerKeyChanged, message))
+        let hint = format!(
+            "run `farwire-agent fingerprint` on {name}; only if it prints {listed}, `farwire server repin {name} --bundle FILE`"
+        );
+        Some(Failure::new(Kind::ServerKeyChanged, message).with_hint(hint))
     }
 
     /// Opens a stream to a server. The first frames are for the caller to seal.

@@ -158,7 +158,7 @@ fn judge(
             let late = Late { request: request.to_vec(), agent: agent.id, seen: unix_time() };
             tickets.hold(&guard, &ticket.token.enrollment, late)?;
             note!(
-                "warning: the enrollment of `{}` came after its time; `farwire server accept {0}` shows it",
+                "warning: the enrollment of `{}` arrived after its token had expired; `farwire server accept {0}` shows it",
                 ticket.name
             );
             Ok(None)

@@ -81,7 +81,7 @@ async fn a_request_that_is_seen_after_the_tokens_time_waits_for_a_person() {
     until("the token's time to pass", async || (std::time::Instant::now() > over).then_some(()))
         .await;
     let servers = world.farwire(&["servers"]).await;
-    assert!(servers.stderr.contains("came after its time"), "{servers:?}");
+    assert!(servers.stderr.contains("arrived after its token had expired"), "{servers:?}");
     let refused = world.farwire(&["run", "web-1", "--", "true"]).await;
     assert!(refused.code == 255 && refused.stderr.contains("error[server_pending]"), "{refused:?}");
     let shown = world.farwire(&["server", "accept", "web-1"]).await;

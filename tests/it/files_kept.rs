@@ -161,7 +161,7 @@ async fn what_cannot_be_transferred_is_named_and_the_rest_arrives() {
         );
     }
     let refused = files(&["sync", "web-1:copy", &back, "--delete"]).await;
-    assert!(refused.stderr.contains("may be there, too"), "{refused:?}");
+    assert!(refused.stderr.contains("what exists only here may exist there, too"), "{refused:?}");
     // So that it can be removed.
     for closed in [world.in_root("copy/sub"), world.in_root("some/sub"), world.path("partly/sub")] {
         set_mode(&closed, 0o755);

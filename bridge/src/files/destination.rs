@@ -92,12 +92,12 @@ impl Destination {
         match (comes, stands) {
             (false, false) => Ok(()),
             (false, true) => Err(Failure::new(Kind::NotAFile, format!("{shown} is a directory"))
-                .with_hint("remove it first, if that is meant")),
+                .with_hint("remove it first, if that is what you want")),
             (true, false) => Err(Failure::new(
                 Kind::NotADirectory,
-                format!("{shown} is there, and no directory"),
+                format!("{shown} exists, and is not a directory"),
             )
-            .with_hint("remove it first, if that is meant")),
+            .with_hint("remove it first, if that is what you want")),
             (true, true) => {
                 let remove = Remove {
                     path: Blob(self.place.path.clone()),

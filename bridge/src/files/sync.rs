@@ -201,7 +201,7 @@ impl SyncPlan {
             return Ok(());
         }
         let text = format!(
-            "{} directories beneath {} cannot be read: what is only here may be there, too",
+            "{} directories under {} cannot be read: what exists only here may exist there, too",
             self.unread.len(),
             transfer.remote.to_text()
         );
@@ -215,7 +215,7 @@ impl SyncPlan {
     fn leave_in_the_way(&mut self, transfer: &Transfer<'_>) {
         let left: BTreeSet<_> = std::mem::take(&mut self.in_the_way).into_iter().collect();
         for path in &left {
-            let text = "something of another kind stands there";
+            let text = "something of another type is there";
             let failure = Failure::new(Kind::FileExists, text)
                 .with_hint("--delete removes what is only there, and what is in the way");
             transfer.meter.miss(path, failure);

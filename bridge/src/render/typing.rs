@@ -46,9 +46,9 @@ pub fn lease(lease: &Lease) -> String {
     let age = ago(lease.age_ms);
     match lease.left_ms {
         Some(left) => {
-            format!("{} since {age}, for {}", actor_or_you(&lease.holder), time(left))
+            format!("{}, taken {age}, {} left", actor_or_you(&lease.holder), time(left))
         }
-        None => format!("{} since {age}, while attached", actor_or_you(&lease.holder)),
+        None => format!("{}, taken {age}, while attached", actor_or_you(&lease.holder)),
     }
 }
 
@@ -74,7 +74,7 @@ pub fn transfer(transfer: &Transfer) -> String {
 pub fn participant(one: &Participant) -> String {
     let mut text = format!("{} for {}", actor_or_you(&one.actor), time(one.age_ms));
     if one.read_only {
-        text.push_str(", looks only");
+        text.push_str(", read-only");
     }
     if let Some(typed) = one.typed_ms {
         text.push_str(", typed ");
@@ -86,7 +86,7 @@ pub fn participant(one: &Participant) -> String {
 /// What happened, in a few words.
 pub fn event(event: &Event) -> String {
     match &event.what {
-        None => "something that a newer agent knows of".to_owned(),
+        None => "an event that this version does not know".to_owned(),
         Some(What::Opened) => "opened".to_owned(),
         Some(What::Typed { text: Some(text), length }) => {
             let shown = neutral_within(&String::from_utf8_lossy(text), TYPED);
@@ -95,9 +95,9 @@ pub fn event(event: &Event) -> String {
                 false => format!("typed {shown}"),
             }
         }
-        Some(What::Typed { text: None, length }) => format!("typed {length} bytes, unseen"),
+        Some(What::Typed { text: None, length }) => format!("typed {length} bytes, not shown"),
         Some(What::Resized(size)) => format!("resized to {}x{}", size.cols, size.rows),
-        Some(What::Joined(true)) => "attached to look".to_owned(),
+        Some(What::Joined(true)) => "attached read-only".to_owned(),
         Some(What::Joined(false)) => "attached".to_owned(),
         Some(What::Left) => "left".to_owned(),
         Some(What::Leased(change)) => format!("keyboard: {}", transfer(change)),
@@ -105,10 +105,10 @@ pub fn event(event: &Event) -> String {
         Some(What::Signalled(number)) => format!("signal {}", signal::name(*number)),
         Some(What::Refused(bytes)) => format!("refused: {bytes} bytes were not typed"),
         Some(What::Recovered) => "taken over by another agent process".to_owned(),
-        Some(What::Changed) => "filed or bounded in another way".to_owned(),
-        Some(What::Closed) => "told to end".to_owned(),
+        Some(What::Changed) => "labels or limits changed".to_owned(),
+        Some(What::Closed) => "asked to end".to_owned(),
         Some(What::Ended) => "ended".to_owned(),
-        Some(_) => "something that a newer agent knows of".to_owned(),
+        Some(_) => "an event that this version does not know".to_owned(),
     }
 }
 
@@ -148,10 +148,10 @@ mod tests {
         rights.lease = Some(Lease { holder, age_ms: 61_000, left_ms: None });
         assert_eq!(who(Some(&rights)), "laptop/ai-local codex ");
         let held = rights.lease.as_ref().unwrap();
-        assert_eq!(lease(held), "laptop/ai-local codex  since 1m01s ago, while attached");
+        assert_eq!(lease(held), "laptop/ai-local codex , taken 1m01s ago, while attached");
         let holder = somebody("human", None, true);
         let held = Lease { holder, age_ms: 0, left_ms: Some(30_000) };
-        assert_eq!(lease(&held), "you since 0.0s ago, for 30s");
+        assert_eq!(lease(&held), "you, taken 0.0s ago, 30s left");
     }
 
     #[test]
@@ -163,7 +163,7 @@ mod tests {
         let text = Some(Blob(b"ls\r\x1b]52;c;x\x07".to_vec()));
         let said = told(Some(What::Typed { text, length: 99 }));
         assert!(said.starts_with("typed 99 bytes: ls ") && !said.contains('\x1b'), "{said}");
-        assert_eq!(told(Some(What::Typed { text: None, length: 7 })), "typed 7 bytes, unseen");
+        assert_eq!(told(Some(What::Typed { text: None, length: 7 })), "typed 7 bytes, not shown");
         let change = Transfer {
             way: LeaseChange::TakenOver,
             from: Some(somebody("ai-local", None, false)),
@@ -173,6 +173,6 @@ mod tests {
         };
         let said = told(Some(What::Leased(change)));
         assert_eq!(said, "keyboard: takeover from laptop/ai-local to you: mine now");
-        assert_eq!(told(None), "something that a newer agent knows of");
+        assert_eq!(told(None), "an event that this version does not know");
     }
 }

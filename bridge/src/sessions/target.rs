@@ -93,14 +93,14 @@ pub async fn chosen_server(client: &Client, asked: Option<&str>) -> Result<Serve
         Some(Target::Session(id)) => return Ok(Handle::find(client, &id.to_string())?.server),
         None => {}
     }
-    only_server(client, "several servers match, and none is chosen").map_err(
-        |failure| match failure.kind {
+    only_server(client, "there are several servers, and none is chosen").map_err(|failure| {
+        match failure.kind {
             Kind::AmbiguousServer => {
                 failure.with_hint("name one in server, or choose one with session_set_active")
             }
             _ => failure,
-        },
-    )
+        }
+    })
 }
 
 /// The only server that is pinned.

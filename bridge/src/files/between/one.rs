@@ -148,7 +148,7 @@ async fn attempt(
         (Pumped::Whole, answer) => {
             answer?;
             if size > of.size {
-                let text = format!("it grew; copied are the {} bytes that it had", of.size);
+                let text = format!("it grew; only the first {} bytes were copied", of.size);
                 copy.meter.remark(copy.from.place.text_of(&pair.from).as_bytes(), &text);
             }
             Ok(())

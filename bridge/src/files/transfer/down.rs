@@ -150,7 +150,7 @@ async fn only_grew(
         return Err(change_failure(&shown));
     }
     if now.size > opened.size {
-        let text = format!("it grew; fetched are the {} bytes that it had", opened.size);
+        let text = format!("it grew; only the first {} bytes were fetched", opened.size);
         transfer.meter.remark(shown.as_bytes(), &text);
     }
     Ok(())

@@ -67,7 +67,7 @@ async fn many(
     }
     let mut files = transfer.enter_on(patience).await?;
     if !files.root.sets_attributes() {
-        let text = "the agent is older, and sets no rights and times of directories";
+        let text = "the agent is older, and does not set permissions and times of directories";
         transfer.meter.remark(transfer.server.name.as_bytes(), text);
         return files.leave().await;
     }
@@ -106,7 +106,10 @@ fn set(target: &Path, rights: &Rights) -> Result<(), Failure> {
     let wrong = |error: std::io::Error| io_failure(target, &error);
     let is = fs::symlink_metadata(target).map_err(wrong)?;
     if !is.is_dir() && !is.is_file() {
-        return Err(Failure::new(Kind::NotAFile, format!("{} is no file", target.display())));
+        return Err(Failure::new(
+            Kind::NotAFile,
+            format!("{} is not a regular file", target.display()),
+        ));
     }
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let open =

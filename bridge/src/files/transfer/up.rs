@@ -38,7 +38,10 @@ pub async fn upload(transfer: &Transfer<'_>) -> Result<(), Failure> {
         return large(transfer, &one).await;
     }
     if !is.is_dir() {
-        return Err(Failure::new(Kind::NotAFile, format!("{} is no file", local.display())));
+        return Err(Failure::new(
+            Kind::NotAFile,
+            format!("{} is not a regular file", local.display()),
+        ));
     }
     if !transfer.recursive {
         return Err(Failure::new(Kind::NotAFile, format!("{} is a directory", local.display()))
@@ -336,7 +339,7 @@ async fn send_small(
     }
     up.whole(small.content.len() as u64);
     if small.grown {
-        let text = format!("it grew; sent are the {} bytes that it had", small.content.len());
+        let text = format!("it grew; only the first {} bytes were sent", small.content.len());
         transfer.meter.remark(&one.below, &text);
     }
     Ok(true)

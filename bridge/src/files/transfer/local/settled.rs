@@ -77,7 +77,9 @@ pub(in crate::files::transfer) fn open(path: &Path) -> Result<(File, Metadata), 
     let is = file.metadata().map_err(wrong)?;
     match is.is_file() {
         true => Ok((file, is)),
-        false => Err(Failure::new(Kind::NotAFile, format!("{} is no file", path.display()))),
+        false => {
+            Err(Failure::new(Kind::NotAFile, format!("{} is not a regular file", path.display())))
+        }
     }
 }
 

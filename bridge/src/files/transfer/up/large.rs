@@ -109,7 +109,7 @@ async fn alone(
     transfer.meter.came(length.saturating_sub(sent.counted));
     sent.counted = length.max(sent.counted);
     if small.grown {
-        let text = format!("it grew; sent are the {length} bytes that it had");
+        let text = format!("it grew; only the first {length} bytes were sent");
         transfer.meter.remark(one.path.as_os_str().as_encoded_bytes(), &text);
     }
     Ok(())
@@ -180,7 +180,7 @@ async fn send(
         answer => drop(answer?),
     }
     if grown {
-        let text = format!("it grew; sent are the {} bytes that it had", of.size);
+        let text = format!("it grew; only the first {} bytes were sent", of.size);
         transfer.meter.remark(one.path.as_os_str().as_encoded_bytes(), &text);
     }
     Ok(())
