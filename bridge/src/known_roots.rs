@@ -113,8 +113,8 @@ impl KnownRoots {
         all.insert(target, Entry { known, lifeline: None });
     }
 
-    /// Takes as the lifeline of a process what ends when the process does, and no later than [`FRESH`]
-    /// from now.
+    /// Takes as the lifeline of a process a future that ends when the process does, and at the
+    /// latest [`FRESH`] from now.
     pub(crate) fn watch(
         &self,
         target: Target,

@@ -19,6 +19,10 @@ pub fn next(failure: &Failure) -> &str {
         (None, Kind::NoRoot) => {
             "servers with its name lists the open directories; only its owner can open more"
         }
+        (None, Kind::ReadOnly) => {
+            "only the server's owner can allow changes there; some files stay protected even then"
+        }
+        (None, Kind::NothingToUndo) => "file_undo with action=list shows the changes",
         _ => failure.hint(),
     }
 }

@@ -59,9 +59,7 @@ impl Archive {
                     Kind::InvalidArgument,
                     "standard output is a terminal or has the JSON, and cannot take the archive",
                 )
-                .with_hint(
-                    "use -o FILE, or a pipe: `farwire files archive SERVER:DIR | tar -t`",
-                ));
+                .with_hint("use -o FILE, or a pipe: `farwire files archive SERVER:DIR | tar -t`"));
             }
             None => archive.carry_out(client, Face::Cli, &mut print_bytes).await?,
         };
