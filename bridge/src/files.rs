@@ -9,6 +9,7 @@ pub(crate) mod asked;
 pub mod between;
 pub mod destination;
 mod everything;
+mod expected;
 pub mod place;
 pub(crate) mod roots;
 pub mod serve;
@@ -38,6 +39,7 @@ use tokio::time::timeout;
 
 pub use self::answer::Answer;
 use self::answer::Gathering;
+pub use self::expected::{RootPath, RootRequest};
 use crate::client::{Client, Server, Stream};
 use crate::conversation::{
     self, Attempts, Carried, Carrier, Effects, NoAnswer, Remote, SILENCE, Trouble, carry,
@@ -92,7 +94,7 @@ impl FilesConversation {
 /// How a root is entered.
 #[derive(Clone, Debug)]
 struct Entrance {
-    enter: Enter,
+    request: RootRequest,
     class: Class,
     line: Arc<FilesConversation>,
 }
@@ -105,7 +107,8 @@ impl Entrance {
     /// The request to enter, as the next stream of the conversation.
     fn request(&self) -> Result<Open, Failure> {
         let (conversation, generation) = self.line.next()?;
-        let create = Some(Blob(cbor::encode(&Enter { beats: Some(true), ..self.enter.clone() })));
+        let enter = Enter { beats: Some(true), ..self.request.enter.clone() };
+        let create = Some(Blob(cbor::encode(&enter)));
         Ok(conversation::open(StreamKind::Files, conversation, generation, create))
     }
 }
@@ -174,24 +177,29 @@ fn link_lost() -> Failure {
 
 impl Files {
     /// Enters a root of a server, over other streams while they break.
+    ///
+    /// # Errors
+    ///
+    /// Why the root cannot be entered; `no_root` if it is not the directory that the request
+    /// expects.
     pub async fn enter(
         client: &Client,
         server: &Server,
-        enter: &Enter,
+        request: &RootRequest,
         class: Class,
     ) -> Result<Self, Failure> {
-        Self::enter_on(Remote::new(client, server), enter, class, Arc::default()).await
+        Self::enter_on(Remote::new(client, server), request, class, Arc::default()).await
     }
 
     /// Enters a root likewise, as the next stream of a conversation.
     pub async fn enter_on(
         remote: Remote<'_>,
-        enter: &Enter,
+        request: &RootRequest,
         class: Class,
         line: Arc<FilesConversation>,
     ) -> Result<Self, Failure> {
         let attempts = Attempts::new(Effects::None, Some(PATIENCE));
-        Entrance { enter: enter.clone(), class, line }.enter(remote, attempts).await
+        Entrance { request: request.clone(), class, line }.enter(remote, attempts).await
     }
 
     /// A stream over which the request to enter goes, or has gone. Questions may follow at once, as
@@ -219,6 +227,7 @@ impl Files {
         match said? {
             Said::Message(ToBridge::Entered(root)) => {
                 check_name(&root).map_err(Trouble::here)?;
+                self.entrance.request.path.bind(&root).map_err(Trouble::here)?;
                 self.up.latest = root.latest_ask();
                 self.down.beats = root.beats == Some(true);
                 self.root = root;
@@ -248,13 +257,7 @@ impl Files {
             attempts.mark_heard();
         }
         let remote = Remote::new(client, &self.down.server);
-        let again = self.entrance.clone().enter(remote, attempts).await?;
-        // Paths in the old root mean other files in a new one of the same name.
-        if again.root.path != self.root.path {
-            let text = format!("root `{}` is another directory by now", again.root.name);
-            return Err(Failure::new(Kind::NoRoot, text).with_hint("try again"));
-        }
-        *self = again;
+        *self = self.entrance.clone().enter(remote, attempts).await?;
         Ok(())
     }
 

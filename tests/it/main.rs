@@ -13,6 +13,7 @@ mod files_faults;
 mod files_kept;
 mod files_mount;
 mod files_moved;
+mod files_roots;
 mod files_tools;
 mod files_truth;
 mod goodbye;

@@ -14,9 +14,7 @@ use std::sync::Arc;
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
-use farwire_protocol::streams::files::{
-    Ask, Attributes, Enter, Entry, How, MakeDirectory, What, Write,
-};
+use farwire_protocol::streams::files::{Ask, Attributes, Entry, How, MakeDirectory, What, Write};
 
 pub use self::moved::move_between;
 use super::everything::everything;
@@ -41,7 +39,7 @@ impl CopyEnd {
     /// Whether both are in the same root of the same server, which moves and copies by itself.
     pub fn is_beside(&self, other: &Self) -> bool {
         self.server.pin.bundle.id == other.server.pin.bundle.id
-            && self.place.root == other.place.root
+            && self.place.is_beside(&other.place)
     }
 
     /// A stream there.
@@ -52,9 +50,8 @@ impl CopyEnd {
     /// A stream there for single questions of a person or a model. `face` is how servers' histories
     /// call them.
     pub(crate) async fn enter_as(&self, client: &Client, face: &str) -> Result<Files, Failure> {
-        let (root, face) = (Some(self.place.root.clone()), Some(face.to_owned()));
-        let enter = Enter { root, client: face, ..Enter::default() };
-        Files::enter(client, &self.server, &enter, Class::Interactive).await
+        let request = self.place.request(face);
+        Files::enter(client, &self.server, &request, Class::Interactive).await
     }
 
     /// The next stream there of a conversation.
@@ -63,9 +60,8 @@ impl CopyEnd {
         client: &Client,
         line: Arc<FilesConversation>,
     ) -> Result<Files, Failure> {
-        let root = Some(self.place.root.clone());
-        let enter = Enter { root, client: Some("transfer".to_owned()), ..Enter::default() };
-        Files::enter_on(Remote::new(client, &self.server), &enter, Class::Bulk, line).await
+        let request = self.place.request("transfer");
+        Files::enter_on(Remote::new(client, &self.server), &request, Class::Bulk, line).await
     }
 
     /// What is there.

@@ -13,7 +13,7 @@ use farwire_protocol::outer::valid_name;
 use farwire_protocol::quote::{quote, unquote};
 use farwire_protocol::streams::files::{Enter, Root};
 
-use super::{Files, roots};
+use super::{Files, RootPath, RootRequest, roots};
 use crate::client::{Client, Server};
 
 /// A path in a root.
@@ -30,6 +30,18 @@ pub struct Place {
 }
 
 impl Place {
+    /// How its root is entered. `client` is what servers' histories call whoever asks.
+    pub(super) fn request(&self, client: &str) -> RootRequest {
+        let (root, client) = (Some(self.root.clone()), Some(client.to_owned()));
+        let enter = Enter { root, client, ..Enter::default() };
+        RootRequest { enter, path: RootPath::Known(self.root_path.clone()) }
+    }
+
+    /// Whether both are in the same root of one server.
+    pub(super) fn is_beside(&self, other: &Self) -> bool {
+        self.root == other.root && self.root_path == other.root_path
+    }
+
     /// The path on the server, for people and models: it can be given back.
     pub fn to_text(&self) -> String {
         self.text_of(&self.path)
@@ -72,7 +84,7 @@ impl Place {
     /// Whether it is in that directory of the same root.
     pub fn is_in(&self, dir: &Self) -> bool {
         let rest = self.path.strip_prefix(&dir.path[..]);
-        self.root == dir.root
+        self.is_beside(dir)
             && rest.is_some_and(|rest| {
                 !rest.is_empty() && (dir.path.is_empty() || rest.starts_with(b"/"))
             })
@@ -216,12 +228,10 @@ pub async fn served(client: &Client, server: &Server, root: &Root) -> Result<Roo
     if root.confined.is_some() {
         return Ok(root.clone());
     }
-    let enter = Enter {
-        root: Some(root.name.clone()),
-        client: Some("roots".to_owned()),
-        ..Enter::default()
-    };
-    let files = Files::enter(client, server, &enter, Class::Interactive).await?;
+    let (name, face) = (Some(root.name.clone()), Some("roots".to_owned()));
+    let enter = Enter { root: name, client: face, ..Enter::default() };
+    let request = RootRequest { enter, path: RootPath::Known(root.path.0.clone()) };
+    let files = Files::enter(client, server, &request, Class::Interactive).await?;
     let entered = files.root.clone();
     files.leave().await?;
     Ok(entered)

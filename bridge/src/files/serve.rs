@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farwire_protocol::failure::Kind;
-use farwire_protocol::streams::files::Enter;
 use http_body_util::{BodyExt as _, Empty, Full, combinators::BoxBody};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
@@ -30,7 +29,7 @@ use tokio::sync::{Mutex, Semaphore};
 
 pub use self::guard::Guard;
 use self::strict::Strict;
-use super::Files;
+use super::{Files, RootRequest};
 use crate::client::{Client, Server};
 
 /// So many connections at once.
@@ -52,7 +51,7 @@ pub struct Served {
     /// The server.
     pub server: Server,
     /// What is entered for each connection.
-    pub enter: Enter,
+    pub request: RootRequest,
     /// Who may speak.
     pub guard: Guard,
 }

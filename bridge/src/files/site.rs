@@ -29,7 +29,7 @@ use tokio::time::timeout;
 use super::asked::{Question, effects};
 use super::place::{Place, ServerPath, find, resolve, resolve_root};
 use super::roots;
-use super::{Answer, Entrance, Files, FilesConversation, PATIENCE};
+use super::{Answer, Entrance, Files, FilesConversation, PATIENCE, RootPath, RootRequest};
 use crate::client::{Client, Server};
 use crate::conversation::{Attempts, Effects, Fault, NoAnswer, Remote, Trouble, Word, carry};
 use crate::known_roots::Known;
@@ -106,13 +106,14 @@ impl ServerPath {
     /// # Errors
     ///
     /// As [`Self::site`].
-    pub(crate) async fn below(&self, client: &Client) -> Result<Enter, Failure> {
+    pub(crate) async fn below(&self, client: &Client) -> Result<RootRequest, Failure> {
         if self.path.is_empty() {
-            return Ok(Enter::default());
+            return Ok(RootRequest::unbound(Enter::default()));
         }
         let (_, place) = self.place(client).await?;
         let below = Some(Blob(place.path)).filter(|below| !below.is_empty());
-        Ok(Enter { root: Some(place.root), below, ..Enter::default() })
+        let enter = Enter { root: Some(place.root), below, ..Enter::default() };
+        Ok(RootRequest { enter, path: RootPath::Known(place.root_path) })
     }
 }
 
@@ -242,9 +243,8 @@ impl Site {
     }
 
     /// How the root is entered.
-    fn how(&self) -> Enter {
-        let root = Some(self.place.root.clone());
-        Enter { root, client: Some(self.face.client().to_owned()), ..Enter::default() }
+    fn request(&self) -> RootRequest {
+        self.place.request(self.face.client())
     }
 
     /// Sends the request to enter and the first question together, or the request alone where that
@@ -268,7 +268,7 @@ impl Site {
         let target = self.server.pin.bundle.id.target();
         let lives = self.client.roots.lives(target, self.known.instance, silent);
         let line = self.line.clone();
-        let entrance = Entrance { enter: self.how(), class: Class::Interactive, line };
+        let entrance = Entrance { request: self.request(), class: Class::Interactive, line };
         attempts.goes_over(&stream.link);
         stream.writer.open(entrance.request()?);
         let mut files = Files::on(stream, &self.server, root.clone(), entrance);
@@ -386,9 +386,10 @@ impl Site {
         for _ in 0..roots::ATTEMPTS {
             self.known = roots::ask(&self.client, &self.server).await?;
             self.place = self.given.resolve(&self.server, &self.known.roots)?;
-            let how = self.how();
+            // Compared is the process: if it is another one, the path is resolved again.
+            let request = RootRequest::unbound(self.request().enter);
             let line = self.line.clone();
-            let entered = Files::enter_on(self.remote(), &how, Class::Interactive, line);
+            let entered = Files::enter_on(self.remote(), &request, Class::Interactive, line);
             let files = entered.await?;
             if files.instance() == self.known.instance {
                 self.files = Some(files);

@@ -18,6 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::serve::{Ready, ready};
 use crate::cli::runtime::runtime;
 use crate::client::Client;
+use crate::files::RootRequest;
 use crate::files::place::ServerPath;
 use crate::files::serve::serve;
 
@@ -94,12 +95,15 @@ impl Mount {
             .map_err(|error| Failure::new(Kind::Io, format!("{}: {error}", self.dir.display())))?;
         runtime()?.block_on(async {
             let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-            let mut enter = self.root.below(&client).await?;
-            enter.read_only = self.read_only.then_some(true);
-            let ready = ready(client, &self.root.server, enter, listen).await?;
+            let mut request = self.root.below(&client).await?;
+            request.enter.read_only = self.read_only.then_some(true);
+            let ready = ready(client, &self.root.server, request, listen).await?;
             let Ready { served, listener, url, token, .. } = ready;
-            let (root, below) = (served.enter.root.as_deref(), served.enter.below.as_ref());
-            let place = format!("{:?} {root:?} {below:?}", served.server.pin.bundle.id);
+            let RootRequest { enter, path } = &served.request;
+            let place = format!(
+                "{:?} {:?} {:?} {path:?}",
+                served.server.pin.bundle.id, enter.root, enter.below
+            );
             let read_only = self.read_only;
             let wanted = Wanted { url: &url, token: &token, dir, read_only, place };
             let mounted = async {

@@ -12,9 +12,9 @@ use tokio::net::TcpListener;
 use crate::cli::output::print;
 use crate::cli::runtime::runtime;
 use crate::client::Client;
-use crate::files::Files;
 use crate::files::place::ServerPath;
 use crate::files::serve::{Guard, Served, serve};
+use crate::files::{Files, RootPath, RootRequest};
 
 /// Serve a root, or a directory in one, over WebDAV on this machine, for any WebDAV client
 ///
@@ -51,17 +51,19 @@ impl Serve {
     }
 
     async fn serve(&self, client: Client) -> Result<(), Failure> {
-        let mut enter = match &self.root {
+        let mut request = match &self.root {
             Some(_) if !self.dir.path.is_empty() => {
                 let text = "the path already names the root; leave --root out";
                 return Err(Failure::new(Kind::InvalidArgument, text));
             }
-            Some(root) => Enter { root: Some(root.clone()), ..Enter::default() },
+            Some(root) => {
+                RootRequest::unbound(Enter { root: Some(root.clone()), ..Enter::default() })
+            }
             None => self.dir.below(&client).await?,
         };
-        enter.read_only = self.read_only.then_some(true);
+        request.enter.read_only = self.read_only.then_some(true);
         let Ready { served, listener, address, url, token } =
-            ready(client, &self.dir.server, enter, self.listen).await?;
+            ready(client, &self.dir.server, request, self.listen).await?;
         let path = url.rsplit('/').nth(1).unwrap_or_default();
         print(&format!("ready http://farwire:{token}@{address}/{path}/\n"))?;
         tokio::select! {
@@ -87,14 +89,14 @@ pub(super) struct Ready {
 pub(super) async fn ready(
     client: Client,
     server: &str,
-    enter: Enter,
+    mut request: RootRequest,
     listen: SocketAddr,
 ) -> Result<Ready, Failure> {
     let server = client.find(server).await?;
-    let enter = Enter { client: Some("files serve".to_owned()), ..enter };
+    request.enter.client = Some("files serve".to_owned());
     // A missing root is reported before the URL is printed.
-    let entered = Files::enter(&client, &server, &enter, Class::Interactive).await?;
-    let Root { name, .. } = entered.root.clone();
+    let entered = Files::enter(&client, &server, &request, Class::Interactive).await?;
+    let Root { name, path, .. } = entered.root.clone();
     entered.leave().await?;
     let failed = |error: std::io::Error| {
         Failure::new(Kind::Io, format!("cannot listen on {listen}: {error}"))
@@ -104,8 +106,9 @@ pub(super) async fn ready(
     let token = token()?;
     let hosts = vec![address.to_string(), format!("localhost:{}", address.port())];
     let url = format!("http://{address}/{name}/");
-    let enter = Enter { root: Some(name.clone()), prefix: Some(format!("/{name}")), ..enter };
-    let served = Served { client, server, enter, guard: Guard::new(token.clone(), hosts) };
+    request.path = RootPath::Known(path.0);
+    (request.enter.root, request.enter.prefix) = (Some(name.clone()), Some(format!("/{name}")));
+    let served = Served { client, server, request, guard: Guard::new(token.clone(), hosts) };
     Ok(Ready { served, listener, address, url, token })
 }
 

@@ -73,8 +73,8 @@ async fn once(
     body: &mut Incoming,
 ) -> Result<(Head, bool), Failure> {
     if line.is_none() {
-        let Served { client, server, enter, .. } = served;
-        **line = Some(Files::enter(client, server, enter, Class::Interactive).await?);
+        let Served { client, server, request, .. } = served;
+        **line = Some(Files::enter(client, server, request, Class::Interactive).await?);
     }
     let files = line.as_mut().ok_or_else(link_lost)?;
     files.up.ask(ask)?;

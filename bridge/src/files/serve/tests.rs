@@ -3,6 +3,7 @@
 use farwire_keystore::{Home, Pin};
 use farwire_protocol::address::Relay;
 use farwire_protocol::id::Kt;
+use farwire_protocol::streams::files::Enter;
 use farwire_protocol::surface::Surface;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -21,7 +22,7 @@ async fn endpoint(home: &std::path::Path) -> SocketAddr {
     let served = Served {
         client,
         server: Server { name: "web-1".to_owned(), pin },
-        enter: Enter::default(),
+        request: RootRequest::unbound(Enter::default()),
         guard: Guard::new("secret".to_owned(), vec![format!("localhost:{}", address.port())]),
     };
     tokio::spawn(serve(Arc::new(served), listener));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::header::Class;
-use farwire_protocol::streams::files::{Ask, Enter, Entry};
+use farwire_protocol::streams::files::{Ask, Entry};
 
 use super::meter::Meter;
 use super::patience::Patience;
@@ -40,9 +40,8 @@ pub struct Transfer<'a> {
 
 impl Transfer<'_> {
     pub(in crate::files) async fn enter(&self) -> Result<Files, Failure> {
-        let root = Some(self.remote.root.clone());
-        let enter = Enter { root, client: Some("transfer".to_owned()), ..Enter::default() };
-        Files::enter(self.client, self.server, &enter, Class::Bulk).await
+        let request = self.remote.request("transfer");
+        Files::enter(self.client, self.server, &request, Class::Bulk).await
     }
 
     /// The same, as the next stream of something that is done over several.
@@ -50,10 +49,9 @@ impl Transfer<'_> {
         &self,
         patience: &mut Patience<'_>,
     ) -> Result<Files, Failure> {
-        let root = Some(self.remote.root.clone());
-        let enter = Enter { root, client: Some("transfer".to_owned()), ..Enter::default() };
+        let request = self.remote.request("transfer");
         let remote = Remote::new(self.client, self.server);
-        let files = Files::enter_on(remote, &enter, Class::Bulk, patience.line.clone()).await?;
+        let files = Files::enter_on(remote, &request, Class::Bulk, patience.line.clone()).await?;
         patience.entered();
         Ok(files)
     }
