@@ -76,3 +76,22 @@ async fn a_served_root_stays_the_directory_that_it_was() {
     assert_eq!(reply.status, 204, "{reply:?}");
     assert!(!first.join("victim").exists() && other.join("victim").exists());
 }
+
+#[tokio::test]
+async fn a_sync_removes_nothing_that_was_changed_since_it_was_listed() {
+    let world = World::with_root("web-1", &[]).await;
+    for name in ["plain", "linked", "changed"] {
+        fs::write(world.in_root(name), "old").unwrap();
+    }
+    // The removal of one name changes the revision of the other one.
+    fs::hard_link(world.in_root("linked"), world.in_root("linked-2")).unwrap();
+    let sync = syncing(&world).await;
+    fs::write(world.in_root("changed"), "theirs").unwrap();
+    let (code, said) = ended(sync).await;
+    assert!(code == Some(2) && said.contains("error[changed_meanwhile]"), "{code:?} {said}");
+    assert_eq!(fs::read(world.in_root("changed")).unwrap(), b"theirs");
+    assert_eq!(fs::metadata(world.in_root("big")).unwrap().len(), 64 << 20);
+    for name in ["plain", "linked", "linked-2"] {
+        assert!(!world.in_root(name).exists(), "{name}");
+    }
+}

@@ -14,7 +14,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::quote::quote;
 use farwire_protocol::streams::files::{Entry, What};
 
-use self::removal::{remove_here, remove_there};
+use self::removal::{Removal, remove_here, remove_there};
 use super::alike::{Like, like, there};
 pub use super::place::Direction;
 use super::transfer::{
@@ -33,6 +33,8 @@ pub struct SyncPlan {
     pub remove: Vec<Vec<u8>>,
     /// What is there and is of another kind than it should be.
     in_the_way: Vec<Vec<u8>>,
+    /// What of that is on the server, as it was listed.
+    listed: BTreeMap<Vec<u8>, Entry>,
     /// What has other rights, or a directory another time, than it should.
     differs: BTreeSet<Vec<u8>>,
     /// What all files and directories should have.
@@ -103,7 +105,7 @@ pub async fn plan(
             odd.extend(walked.left_out);
         }
     }
-    let there = listed.by_path();
+    let mut there = listed.by_path();
     let mut here: BTreeMap<Vec<u8>, LocalEntry> =
         walked.found.into_iter().map(|one| (one.below.clone(), one)).collect();
     plan.rights = match direction {
@@ -144,6 +146,10 @@ pub async fn plan(
         Direction::Down => plan.remove = here.into_keys().collect(),
     }
     plan.settle();
+    if direction == Direction::Up {
+        let removed = plan.removed().into_iter();
+        plan.listed = removed.filter_map(|path| there.remove_entry(&path)).collect();
+    }
     Ok(plan)
 }
 
@@ -271,15 +277,17 @@ pub async fn carry_out(
     // What is done in a directory may need more rights than it will have.
     let closed = |one: &&Rights| one.mode & 0o300 != 0o300 && plan.both.contains(&one.path);
     let opened: Vec<_> = rights.iter().filter(closed).map(Rights::with_owner_access).collect();
-    let SyncPlan { send, fetch, remove, in_the_way, made, .. } = plan;
+    let SyncPlan { send, fetch, remove, in_the_way, listed, made, .. } = plan;
     let remove = if delete { remove } else { Vec::new() };
     if transfer.upward {
         set_there(transfer, opened).await?;
-        remove_there(transfer, &in_the_way, true).await?;
+        let removal = Removal { paths: &in_the_way, listed: &listed, with_all: true };
+        remove_there(transfer, &removal).await?;
         if !send.is_empty() {
             send_all(transfer, send).await?;
         }
-        remove_there(transfer, &remove, false).await?;
+        let removal = Removal { paths: &remove, listed: &listed, with_all: false };
+        remove_there(transfer, &removal).await?;
         return set_there(transfer, rights).await;
     }
     remove_here(transfer, &in_the_way, true)?;

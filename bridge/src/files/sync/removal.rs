@@ -1,56 +1,101 @@
 //! What should not be there is removed.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::streams::files::{Ask, Remove};
+use farwire_protocol::streams::files::{Ask, Entry, Remove, What};
 
+use crate::files::Files;
 use crate::files::asked::outcome;
 use crate::files::transfer::{Patience, Transfer, beneath, io_failure, is_of_one, walk};
 
-/// Removes these from the server; with all that is in them, where they are in the way. What cannot
-/// be removed is noted as missed.
+/// What is removed from the server.
+pub(super) struct Removal<'a> {
+    pub(super) paths: &'a [Vec<u8>],
+    /// What was there when it was listed. What somebody has put in its place since stays, also
+    /// where the answer to a removal was lost and it is asked for again.
+    pub(super) listed: &'a BTreeMap<Vec<u8>, Entry>,
+    /// Directories with all that is in them.
+    pub(super) with_all: bool,
+}
+
+/// Removes these from the server. What cannot be removed is noted as missed.
 pub(super) async fn remove_there(
     transfer: &Transfer<'_>,
-    paths: &[Vec<u8>],
-    with_all: bool,
+    removal: &Removal<'_>,
 ) -> Result<(), Failure> {
-    if paths.is_empty() {
+    if removal.paths.is_empty() {
         return Ok(());
     }
     let mut done = 0;
     let mut patience = Patience::new(transfer.meter);
-    while let Err(failure) = remove_on(transfer, paths, &mut done, with_all, &mut patience).await {
+    while let Err(failure) = removal.carry_on(transfer, &mut done, &mut patience).await {
         patience.wait(failure).await.map_err(outcome)?;
     }
     Ok(())
 }
 
-/// Removes what is left of these over one stream. What was removed by an answer that was lost is
-/// not there any more.
-async fn remove_on(
-    transfer: &Transfer<'_>,
-    paths: &[Vec<u8>],
-    done: &mut usize,
-    with_all: bool,
-    patience: &mut Patience<'_>,
-) -> Result<(), Failure> {
-    let mut files = transfer.enter_on(patience).await?;
-    for below in paths.get(*done..).unwrap_or_default() {
-        let path = Blob(transfer.remote.join(below));
-        let recursive = with_all.then_some(true);
-        let remove = Remove { path, recursive, revision: None, undo: Some(true) };
-        match files.ask(Ask::Remove(remove), None).await {
-            Err(failure) if failure.kind == Kind::NoSuchFile => {}
-            Err(failure) if is_of_one(failure.kind) => transfer.meter.miss(below, failure),
-            other => drop(other?),
+impl Removal<'_> {
+    /// Removes what is left of these over one stream. What was removed by an answer that was lost
+    /// no longer exists.
+    async fn carry_on(
+        &self,
+        transfer: &Transfer<'_>,
+        done: &mut usize,
+        patience: &mut Patience<'_>,
+    ) -> Result<(), Failure> {
+        let mut files = transfer.enter_on(patience).await?;
+        for below in self.paths.get(*done..).unwrap_or_default() {
+            let path = Blob(transfer.remote.join(below));
+            match self.remove(&mut files, path, self.listed.get(below)).await {
+                Err(failure) if failure.kind == Kind::NoSuchFile => {}
+                Err(failure) if is_of_one(failure.kind) => transfer.meter.miss(below, failure),
+                other => other?,
+            }
+            *done += 1;
         }
-        *done += 1;
+        // All of it has been answered.
+        let _ = files.leave().await;
+        Ok(())
     }
-    // All of it has been answered.
-    let _ = files.leave().await;
-    Ok(())
+
+    /// Removes one of these in the state in which it was listed.
+    async fn remove(
+        &self,
+        files: &mut Files,
+        path: Blob,
+        listed: Option<&Entry>,
+    ) -> Result<(), Failure> {
+        let with_all = self.with_all;
+        let question = |revision| {
+            let (path, recursive) = (path.clone(), with_all.then_some(true));
+            Ask::Remove(Remove { path, recursive, revision, undo: Some(true) })
+        };
+        // What is removed in a directory changes it. It is removed if nothing is left in it.
+        let emptied = |entry: &&Entry| entry.what == What::Directory && !with_all;
+        let Some(listed) = listed.filter(|entry| !emptied(entry)) else {
+            return files.ask(question(None), None).await.map(drop);
+        };
+        match files.ask(question(Some(listed.revision)), None).await {
+            Err(failure) if failure.kind == Kind::ChangedMeanwhile => {
+                // A file has another revision, too, once another name of it is removed.
+                let now = files.ask(Ask::Stat(path.clone()), None).await?.done.entry;
+                match now.filter(|now| is_same(listed, now)) {
+                    Some(now) => files.ask(question(Some(now.revision)), None).await.map(drop),
+                    None => Err(failure),
+                }
+            }
+            removed => removed.map(drop),
+        }
+    }
+}
+
+/// Whether something still has the content that it had when it was listed.
+fn is_same(listed: &Entry, now: &Entry) -> bool {
+    let state = |entry: &Entry| (entry.what, entry.size, entry.modified);
+    state(listed) == state(now)
 }
 
 /// The same here. Links and special files were never ours to remove, unless they are in the way.
