@@ -124,6 +124,35 @@ async fn what_goes_to_a_directory_is_put_into_it_and_replaces_no_other_one() {
 }
 
 #[tokio::test]
+async fn what_is_fetched_replaces_only_regular_files() {
+    let world = World::with_root("web-1", &[]).await;
+    fs::write(world.in_root("f"), "fetched").unwrap();
+    let here = |name: &str| world.path(name).display().to_string();
+    farwire_tests::system("mkfifo", &[&here("fifo")]).unwrap();
+    fs::write(world.path("file"), "old").unwrap();
+    symlink("file", world.path("link")).unwrap();
+    symlink("nowhere", world.path("dangling")).unwrap();
+    for name in ["fifo", "dangling"] {
+        let target = here(name);
+        for command in [&["get", "web-1:f"][..], &["archive", "web-1", "-o"]] {
+            for force in [&[][..], &["-f"]] {
+                let arguments = [&["files"], command, &[&target], force].concat();
+                let done = world.farwire(&arguments).await;
+                assert!(done.stderr.contains("error[not_a_file]"), "{arguments:?}: {done:?}");
+                assert!(!done.stderr.contains("--force"), "{done:?}");
+            }
+        }
+        assert!(!fs::symlink_metadata(world.path(name)).unwrap().is_file(), "{name}");
+    }
+    let done = world.farwire(&["files", "get", "web-1:f", &here("link")]).await;
+    assert!(done.stderr.contains("error[file_exists]"), "{done:?}");
+    let done = world.farwire(&["files", "get", "-f", "web-1:f", &here("link")]).await;
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(fs::read(world.path("file")).unwrap(), b"fetched");
+    assert!(world.path("link").is_symlink());
+}
+
+#[tokio::test]
 async fn what_is_moved_from_root_to_root_is_removed_once_it_is_there() {
     let world = several_roots().await;
     let content = bytes(9 << 20);

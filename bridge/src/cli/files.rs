@@ -25,6 +25,7 @@ use farwire_protocol::failure::{Failure, Kind};
 
 use crate::cli::jobs::online;
 use crate::client::Client;
+use crate::files::transfer::WITH_ALL;
 
 /// Work with files on a server, in the directories that its owner has opened
 #[derive(Debug, Subcommand)]
@@ -104,7 +105,7 @@ impl Files {
                 | Self::Write(_)
                 | Self::Archive(_),
             ) => "--force replaces it; or choose another name",
-            (Kind::NotAFile, Some(_), Self::Get(_) | Self::Put(_) | Self::Cp(_)) => {
+            (Kind::NotAFile, Some(hint), _) if hint == WITH_ALL => {
                 "--recursive copies the directory with everything in it"
             }
             (Kind::DirectoryNotEmpty, None, Self::Rm(_)) => {

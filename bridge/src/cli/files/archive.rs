@@ -15,7 +15,7 @@ use crate::cli::output::{Json, print_bytes, print_json};
 use crate::client::Client;
 use crate::files::place::ServerPath;
 use crate::files::site::Face;
-use crate::files::transfer::{io_failure, there_already};
+use crate::files::transfer::{io_failure, may_be_replaced, there_already, through_link};
 use crate::text::human;
 use crate::verbs::files::archive::{ArchiveAnswer, MakeArchive};
 
@@ -92,19 +92,18 @@ impl Archive {
 }
 
 /// A file that gets its name once it is complete.
-struct Target<'a> {
-    path: &'a Path,
+struct Target {
+    path: PathBuf,
     force: bool,
     file: NamedTempFile,
 }
 
-impl<'a> Target<'a> {
-    fn begin(path: &'a Path, force: bool) -> Result<Self, Failure> {
+impl Target {
+    fn begin(path: &Path, force: bool) -> Result<Self, Failure> {
+        let path = through_link(path);
         // This is checked again at the end; checking first spares a user who forgot `--force` the
         // wait.
-        if !force && path.symlink_metadata().is_ok() {
-            return Err(there_already(path));
-        }
+        may_be_replaced(&path, force)?;
         let above = match path.parent() {
             Some(above) if !above.as_os_str().is_empty() => above,
             _ => Path::new("."),
@@ -113,22 +112,58 @@ impl<'a> Target<'a> {
             // With the permissions of any new file.
             File::options().write(true).create_new(true).open(path)
         });
-        let file = file.map_err(|error| io_failure(path, &error))?;
+        let file = file.map_err(|error| io_failure(&path, &error))?;
         Ok(Self { path, force, file })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.file.write_all(bytes).map_err(|error| io_failure(self.path, &error))
+        self.file.write_all(bytes).map_err(|error| io_failure(&self.path, &error))
     }
 
     fn finish(self) -> Result<(), Failure> {
-        let named = match self.force {
-            true => self.file.persist(self.path),
-            false => self.file.persist_noclobber(self.path),
+        let Self { path, force, file } = self;
+        may_be_replaced(&path, force)?;
+        let named = match force {
+            true => file.persist(&path),
+            false => file.persist_noclobber(&path),
         };
         named.map(drop).map_err(|error| match error.error.kind() {
-            io::ErrorKind::AlreadyExists => there_already(self.path),
-            _ => io_failure(self.path, &error.error),
+            io::ErrorKind::AlreadyExists => there_already(&path),
+            _ => io_failure(&path, &error.error),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn only_a_regular_file_is_replaced() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        mknodat(CWD, at("fifo"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        symlink(at("fifo"), at("to-fifo")).unwrap();
+        for name in ["fifo", "to-fifo"] {
+            let refused = Target::begin(&at(name), true).map(drop).unwrap_err();
+            assert_eq!(refused.kind, Kind::NotAFile, "{name}");
+        }
+        // It came while the archive was written.
+        let target = Target::begin(&at("new"), true).unwrap();
+        fs::rename(at("fifo"), at("new")).unwrap();
+        assert_eq!(target.finish().unwrap_err().kind, Kind::NotAFile);
+        fs::write(at("file"), "old").unwrap();
+        symlink("file", at("link")).unwrap();
+        let mut target = Target::begin(&at("link"), true).unwrap();
+        target.write(b"tar").unwrap();
+        target.finish().unwrap();
+        assert_eq!(fs::read(at("file")).unwrap(), b"tar");
+        assert!(at("link").is_symlink());
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 4, "nothing else is left");
     }
 }

@@ -10,7 +10,7 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Ask, Entry, Part, Read, ToBridge, What};
 
 use super::ends::{Transfer, WITH_ALL};
-use super::local::{Incoming, beneath, digest, make_directory};
+use super::local::{Incoming, beneath, digest, make_directory, through_link};
 use super::meter::is_of_one;
 use super::patience::Patience;
 use super::reading::{READINGS, change_failure};
@@ -37,12 +37,14 @@ pub async fn download(transfer: &Transfer<'_>) -> Result<(), Failure> {
         )
         .with_hint(WITH_ALL)),
         _ => {
-            let mut target = transfer.local.clone();
-            if target.is_dir() {
-                let name =
-                    transfer.remote.path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-                target = beneath(&target, name)?;
-            }
+            let local = &transfer.local;
+            let target = match local.is_dir() {
+                true => {
+                    let mut names = transfer.remote.path.rsplit(|&byte| byte == b'/');
+                    beneath(local, names.next().unwrap_or_default())?
+                }
+                false => through_link(local),
+            };
             transfer.meter.expect(entry.size);
             one(transfer, &path.0, &target).await
         }

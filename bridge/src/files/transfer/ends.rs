@@ -15,7 +15,7 @@ use crate::files::Files;
 use crate::files::place::Place;
 
 /// What to do about a directory. How that is said, each face knows.
-pub(in crate::files) const WITH_ALL: &str = "say that it is meant with all that is in it";
+pub(crate) const WITH_ALL: &str = "say that it is meant with all that is in it";
 
 /// What is transferred, and how.
 #[derive(Debug)]

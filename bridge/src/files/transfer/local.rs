@@ -4,6 +4,7 @@
 //! link.
 
 mod settled;
+mod standing;
 mod walk;
 
 use std::fs::{self, File, OpenOptions};
@@ -17,6 +18,7 @@ use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
 pub(super) use self::settled::{Stamp, open, read_small};
+pub(crate) use self::standing::{may_be_replaced, there_already, through_link};
 pub use self::walk::LocalEntry;
 pub(in crate::files) use self::walk::{Walked, digest, digest_of, file_hash, walk};
 use crate::text::neutral::neutral;
@@ -94,9 +96,7 @@ pub(super) struct Incoming {
 impl Incoming {
     /// Begins a file, or goes on with the part of it that is there from this state of it.
     pub(super) fn begin(target: &Path, revision: u64, overwrite: bool) -> Result<Self, Failure> {
-        if !overwrite && fs::symlink_metadata(target).is_ok() {
-            return Err(there_already(target));
-        }
+        may_be_replaced(target, overwrite)?;
         let part = part(target, revision);
         let (file, is) = own(&part)?;
         if !is.is_file() || is.nlink() != 1 {
@@ -144,6 +144,8 @@ impl Incoming {
     pub(super) fn finish(self, mode: u32, modified: i64) -> Result<(), Failure> {
         use std::os::unix::fs::PermissionsExt as _;
         let wrong = |error: io::Error| io_failure(&self.target, &error);
+        // Something else may stand there by now.
+        may_be_replaced(&self.target, self.overwrite)?;
         // Exactly those of the original, as `cp -p` does it, and no set-id.
         self.file.set_permissions(fs::Permissions::from_mode(mode & 0o777)).map_err(wrong)?;
         // A time that cannot be set is not worth the file.
@@ -170,11 +172,6 @@ fn part(target: &Path, revision: u64) -> PathBuf {
     // A long name leaves no room for more.
     let name: String = name.chars().take(40).collect();
     target.with_file_name(format!(".{name}.{revision:012x}.{PART}"))
-}
-
-pub(crate) fn there_already(target: &Path) -> Failure {
-    let text = format!("{} is there already", neutral(&target.display().to_string()));
-    Failure::new(Kind::FileExists, text)
 }
 
 /// Opens a part, or makes it, for this process alone.

@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::files::destination::Onto;
 use crate::files::place::Endpoint;
 use crate::files::site::Face;
-use crate::files::transfer::Meter;
+use crate::files::transfer::{Meter, WITH_ALL};
 use crate::text::header::{Header, Key};
 use crate::text::neutral::neutral_within;
 use crate::text::{Word, human};
@@ -158,7 +158,7 @@ async fn between(client: &Client, copy: Copy<'_>, meter: &Meter) -> Result<(u64,
 fn for_models(failure: Failure) -> Failure {
     match failure.kind {
         Kind::FileExists => failure.with_hint("overwrite=true replaces it, or choose another name"),
-        Kind::NotAFile if failure.hint.is_some() => {
+        Kind::NotAFile if failure.hint.as_deref() == Some(WITH_ALL) => {
             failure.with_hint("recursive=true copies a directory with everything in it")
         }
         _ => failure,
