@@ -5,7 +5,9 @@ use std::fs;
 use farwire_tests::dav::Dav;
 use farwire_tests::trials::files::{bytes, clients, torn};
 use farwire_tests::world::{children, kill, program_file};
-use farwire_tests::{World, system, until};
+use farwire_tests::{PATIENCE, World, system, until};
+use tokio::io::AsyncReadExt as _;
+use tokio::time::timeout;
 
 /// The worker of the only root of an agent.
 async fn worker(world: &World, server: &str) -> u32 {
@@ -91,10 +93,49 @@ async fn a_transfer_outlives_the_relay_and_the_worker() {
     until("more", async || (arrived(&world) > 24 << 20).then_some(())).await;
     world.kill_relay().await;
     world.start_relay(&[]).await;
-    let ended =
-        tokio::time::timeout(farwire_tests::PATIENCE, put.wait()).await.expect("it ends").unwrap();
+    let ended = timeout(PATIENCE, put.wait()).await.expect("it ends").unwrap();
     assert!(ended.success(), "{ended}");
     assert_eq!(fs::read(world.in_root("big")).unwrap(), content);
+}
+
+#[tokio::test]
+async fn what_is_printed_goes_on_where_it_broke_off() {
+    let mut world = World::with_root("web-1", &[]).await;
+    let content = bytes(48 << 20);
+    fs::write(world.in_root("big"), &content).unwrap();
+    let mut cat = world.farwire_command(&["files", "cat", "web-1:big"]).spawn().unwrap();
+    let mut out = cat.stdout.take().unwrap();
+    let mut printed = vec![0; 32 << 20];
+    // Nothing more is printed before it is read.
+    out.read_exact(&mut printed[..1 << 20]).await.unwrap();
+    world.kill_agent("web-1").await;
+    world.start_agent("web-1").await;
+    out.read_exact(&mut printed[1 << 20..]).await.unwrap();
+    world.kill_relay().await;
+    world.start_relay(&[]).await;
+    out.read_to_end(&mut printed).await.unwrap();
+    let output = timeout(PATIENCE, cat.wait_with_output()).await.expect("it ends").unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(printed == content, "{} bytes", printed.len());
+}
+
+#[tokio::test]
+async fn what_is_printed_is_never_of_two_files() {
+    let mut world = World::with_root("web-1", &[]).await;
+    let content = bytes(48 << 20);
+    fs::write(world.in_root("big"), &content).unwrap();
+    let mut cat = world.farwire_command(&["files", "cat", "web-1:big"]).spawn().unwrap();
+    let mut out = cat.stdout.take().unwrap();
+    let mut printed = vec![0; 1 << 20];
+    out.read_exact(&mut printed).await.unwrap();
+    world.kill_agent("web-1").await;
+    fs::write(world.in_root("big"), vec![b'x'; 48 << 20]).unwrap();
+    world.start_agent("web-1").await;
+    out.read_to_end(&mut printed).await.unwrap();
+    let output = timeout(PATIENCE, cat.wait_with_output()).await.expect("it ends").unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("error[changed_meanwhile]") && !said.contains("session"), "{said}");
+    assert!(content.starts_with(&printed) && printed.len() < content.len());
 }
 
 #[tokio::test]

@@ -108,6 +108,8 @@ impl Files {
             (Kind::NotAFile, Some(hint), _) if hint == WITH_ALL => {
                 "--recursive copies the directory with everything in it"
             }
+            // Nothing of it goes on there, as a run would.
+            (Kind::LinkLost, None, _) => "try again once the server is back",
             (Kind::DirectoryNotEmpty, None, Self::Rm(_)) => {
                 "--recursive removes the directory with everything in it"
             }

@@ -375,6 +375,19 @@ impl Site {
         }
     }
 
+    /// Enters the same root again, once its stream has broken: the place stays what it is.
+    ///
+    /// # Errors
+    ///
+    /// Why the root cannot be entered.
+    pub(crate) async fn enter_again(&mut self) -> Result<(), Failure> {
+        let client = self.client.clone();
+        match &mut self.files {
+            Some(files) => Box::pin(files.enter_again(&client)).await,
+            None => self.enter().await,
+        }
+    }
+
     /// The way to the server.
     pub fn client(&self) -> &Client {
         &self.client
