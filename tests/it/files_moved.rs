@@ -150,6 +150,10 @@ async fn what_is_fetched_replaces_only_regular_files() {
     assert_eq!(done.code, 0, "{done:?}");
     assert_eq!(fs::read(world.path("file")).unwrap(), b"fetched");
     assert!(world.path("link").is_symlink());
+    // What the kernel generates has no size.
+    let done = world.farwire(&["files", "put", "/proc/version", "web-1:version"]).await;
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(fs::read(world.in_root("version")).unwrap(), fs::read("/proc/version").unwrap());
 }
 
 #[tokio::test]

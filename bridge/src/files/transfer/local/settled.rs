@@ -107,6 +107,11 @@ pub(in crate::files::transfer) fn read_small(path: &Path) -> Result<Small, Failu
             let text = format!("{shown} grew while it was sent");
             return Err(Failure::new(Kind::ChangedMeanwhile, text).with_hint("send it again"));
         }
+        if before.size == 0
+            && let Some(content) = read_generated(&file, path)?
+        {
+            return Ok(Small { content, is, grown: false });
+        }
         let mut content = Vec::new();
         (&file).take(before.size).read_to_end(&mut content).map_err(wrong)?;
         let whole = content.len() as u64 == before.size;
@@ -114,7 +119,8 @@ pub(in crate::files::transfer) fn read_small(path: &Path) -> Result<Small, Failu
         if whole && after == before && !before.is_fresh() {
             return Ok(Small { content, is, grown: false });
         }
-        if whole && after.continues(&before) {
+        // A file in /sys has less than its size says: it is read to the same end twice.
+        if after.continues(&before) && (whole || after == before) {
             let mut again = Vec::new();
             file.rewind().map_err(wrong)?;
             (&file).take(before.size).read_to_end(&mut again).map_err(wrong)?;
@@ -124,6 +130,30 @@ pub(in crate::files::transfer) fn read_small(path: &Path) -> Result<Small, Failu
         }
     }
     Err(change_failure(&neutral(&path.display().to_string())))
+}
+
+/// What the kernel generates when a file is read, as in /proc, where every file has the size 0.
+/// `None` for a file that really is empty, or was.
+///
+/// # Errors
+///
+/// `too_large` for more than a small file has.
+fn read_generated(file: &File, path: &Path) -> Result<Option<Vec<u8>>, Failure> {
+    let wrong = |error: std::io::Error| io_failure(path, &error);
+    let mut content = Vec::new();
+    file.take(LARGE + 1).read_to_end(&mut content).map_err(wrong)?;
+    let mut rest = file;
+    if content.is_empty() || file.metadata().map_err(wrong)?.len() > 0 {
+        // Somebody writes to it: it is read as it was when it was opened.
+        rest.rewind().map_err(wrong)?;
+        return Ok(None);
+    }
+    if content.len() as u64 > LARGE {
+        let shown = neutral(&path.display().to_string());
+        let text = format!("{shown} says that it is empty, and has more than {LARGE} bytes");
+        return Err(Failure::new(Kind::TooLarge, text).with_hint("copy it to a file first"));
+    }
+    Ok(Some(content))
 }
 
 #[cfg(test)]
@@ -166,6 +196,25 @@ mod tests {
             }
             done.store(true, Ordering::Relaxed);
         });
+    }
+
+    #[test]
+    fn a_file_of_the_kernel_is_read_whatever_size_it_has() {
+        let path = Path::new("/proc/version");
+        assert_eq!(path.metadata().unwrap().len(), 0);
+        let small = read_small(path).unwrap();
+        assert!(!small.content.is_empty());
+        assert_eq!(small.content, std::fs::read(path).unwrap());
+        // A file that has less than its size says, where this machine has one.
+        let path = Path::new("/sys/kernel/uevent_seqnum");
+        if let Ok(content) = std::fs::read(path) {
+            assert!((content.len() as u64) < path.metadata().unwrap().len());
+            assert!(read_small(path).is_ok());
+        }
+        let place = tempfile::tempdir().unwrap();
+        let empty = place.path().join("empty");
+        std::fs::write(&empty, "").unwrap();
+        assert!(read_small(&empty).unwrap().content.is_empty());
     }
 
     #[test]
