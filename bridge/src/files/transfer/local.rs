@@ -123,10 +123,18 @@ impl Incoming {
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        io::Write::write_all(&mut self.file, bytes)
-            .map_err(|error| io_failure(&self.part, &error))?;
+        io::Write::write_all(&mut self.file, bytes).map_err(|error| self.write_failure(&error))?;
         self.have += bytes.len() as u64;
         Ok(())
+    }
+
+    /// That no more can be written. A full disk gets back the room of what has arrived.
+    fn write_failure(&self, error: &io::Error) -> Failure {
+        let mut failure = io_failure(&self.part, error);
+        if failure.kind == Kind::DiskFull && fs::remove_file(&self.part).is_ok() {
+            failure.message.push_str("; what had arrived of it was removed");
+        }
+        failure
     }
 
     /// Leaves nothing of it.
@@ -241,6 +249,17 @@ mod tests {
         fs::write(&late, "theirs").unwrap();
         assert_eq!(incoming.finish(0o644, 5).unwrap_err().kind, Kind::FileExists);
         assert_eq!(fs::read(&late).unwrap(), b"theirs");
+    }
+
+    #[test]
+    fn what_does_not_fit_on_the_disk_is_not_kept() {
+        let place = tempfile::tempdir().unwrap();
+        let incoming = Incoming::begin(&place.path().join("file"), 7, false).unwrap();
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let failure = incoming.write_failure(&full);
+        assert_eq!(failure.kind, Kind::DiskFull);
+        assert!(failure.message.contains("was removed"), "{failure}");
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
     }
 
     #[test]
