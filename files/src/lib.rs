@@ -3,6 +3,7 @@
 //! ```text
 //!     path     paths relative to a root
 //!     peer     the other end of a question: content comes in, answers go out
+//!     listener whether the other end still listens
 //!     rules    what the owner of the root allows
 //!     tree     the only way to the file system: everything beneath one directory handle
 //!     undo     keeps what changes replace
@@ -14,6 +15,7 @@
 //! Not here: keys, the network, and who may ask. The agent decides that, and starts the worker.
 
 pub mod dav;
+pub mod listener;
 pub mod path;
 pub mod peer;
 pub mod rules;

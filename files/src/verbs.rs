@@ -10,7 +10,6 @@ mod changes;
 mod desk;
 mod edit;
 mod list;
-mod listener;
 mod memory;
 mod patch;
 mod read;
@@ -27,7 +26,6 @@ use farwire_protocol::streams::files::{Ask, Attributes, Copy, Done, MakeDirector
 
 use self::changes::Keeper;
 pub use self::desk::{Desk, VerbError};
-pub use self::listener::Listener;
 use crate::path::Rel;
 use crate::peer::Peer;
 use crate::tree::{Copied, Tree};

@@ -120,7 +120,7 @@ fn set_up(packet: Packet) -> Result<(RootState, String), Failure> {
 /// Makes a stream of a socket.
 fn begin(shared: &RootState, serve: &Serve, socket: OwnedFd) -> Result<Stream, (Failure, OwnedFd)> {
     let tree = || {
-        let mut tree = shared.tree.share()?;
+        let mut tree = shared.tree.share();
         if let Some(below) = serve.enter.below.as_ref().filter(|below| !below.is_empty()) {
             tree = tree.below(&Rel::parse(below)?)?;
         }

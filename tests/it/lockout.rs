@@ -87,6 +87,53 @@ async fn a_device_that_is_removed_loses_all_that_it_has_open_and_its_programs_go
     all_that_is_open_ends(&["device", "rm", "test"], true).await;
 }
 
+/// Something that takes long beneath a root, of a device that is removed meanwhile.
+async fn stops_with_its_device(arguments: &[&str]) -> World {
+    let world = World::with_root("web-1", &[]).await;
+    let big = world.in_root("big");
+    std::fs::create_dir(&big).unwrap();
+    for number in 0..60_000 {
+        std::fs::write(big.join(number.to_string()), "").unwrap();
+    }
+    let work = world.farwire_command(arguments).spawn().unwrap();
+    let drafts = || {
+        let names = std::fs::read_dir(world.in_root("")).unwrap().flatten();
+        names.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b".farwire-")).count()
+    };
+    let begun = async || {
+        let begun = drafts() > 0 || !big.join("0").exists() || !big.join("59999").exists();
+        begun.then_some(())
+    };
+    until("the work to have begun", begun).await;
+    let done = world.agent_with("web-1", &["device", "rm", "test"], b"").await;
+    assert_eq!(done.code, 0, "{done:?}");
+    let output = work.wait_with_output().await.unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("error[not_authorized]"), "{stderr}");
+    let audit = world.path("web-1").join("files.audit");
+    until("the work to have ended", async || {
+        let lines = std::fs::read_to_string(&audit).unwrap_or_default();
+        let verb = if arguments[1] == "rm" { "remove" } else { "copy" };
+        let line = lines.lines().find(|line| line.contains(&format!("\"verb\":\"{verb}\"")))?;
+        assert!(line.contains("\"result\":\"cancelled\""), "{line}");
+        (drafts() == 0).then_some(())
+    })
+    .await;
+    world
+}
+
+#[tokio::test]
+async fn a_copy_stops_when_its_device_is_removed() {
+    let world = stops_with_its_device(&["files", "cp", "-r", "web-1:big", "web-1:copy"]).await;
+    assert!(!world.in_root("copy").exists());
+}
+
+#[tokio::test]
+async fn a_removal_stops_when_its_device_is_removed() {
+    let world = stops_with_its_device(&["files", "rm", "-r", "web-1:big"]).await;
+    assert!(std::fs::read_dir(world.in_root("big")).unwrap().next().is_some());
+}
+
 #[tokio::test]
 async fn an_agent_that_leaves_its_workspace_cuts_off_the_devices_that_came_with_it() {
     all_that_is_open_ends(&["leave"], false).await;

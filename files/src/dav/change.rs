@@ -142,6 +142,7 @@ impl Serving<'_> {
         let mut parts = Vec::new();
         // Unreadable files were left out too, and cannot be named here.
         let _ = self.tree.walk(from, EVERYTHING, &mut |visited| {
+            self.tree.listener().check_after_name()?;
             let what = visited.what().ok().flatten();
             if matches!(what, Some(What::Link | What::Other)) && parts.len() < NAMED {
                 parts.push((from.join(visited.at.as_bytes()), 403));

@@ -63,6 +63,7 @@ impl Serving<'_> {
         let (mut names, mut more) = (Vec::new(), false);
         while let Some(listed) = listing.next() {
             let listed = listed.map_err(failed)?;
+            self.tree.listener().check_after_name().map_err(failed)?;
             if names.len() == self.listed {
                 more = true;
                 break;

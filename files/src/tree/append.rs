@@ -39,6 +39,7 @@ impl Tree {
         if (opened.device, opened.inode) != (before.device, before.inode) {
             return Err(changed_meanwhile(path));
         }
+        self.listener.check()?;
         Space::new(self.rules(), opened.size).take(path, &file, content.len() as u64)?;
         let written = rustix::io::write(&file, content).map_err(failed)?;
         if written < content.len() {

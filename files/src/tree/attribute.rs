@@ -51,6 +51,7 @@ impl Tree {
                 format!("{path} has several hard links, some of which may be outside the root");
             return Err(Failure::new(Kind::OutsideRoot, text));
         }
+        self.listener.check()?;
         let done = match value {
             Some(value) => rustix::fs::fsetxattr(&file, name, value, XattrFlags::empty()),
             None => match rustix::fs::fremovexattr(&file, name) {

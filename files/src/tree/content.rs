@@ -14,6 +14,7 @@ use super::draft::{changed_meanwhile, copy_attributes};
 use super::space::Space;
 use super::stat::Stat;
 use crate::fault::fault;
+use crate::listener::Listener;
 use crate::path::Rel;
 
 /// A file to be copied, in the state that it had when it was opened.
@@ -30,6 +31,8 @@ pub(super) struct Destination<'a, 'r> {
     pub(super) path: &'a Rel,
     /// The space that the copy may use.
     pub(super) space: &'a mut Space<'r>,
+    /// Who waits for it.
+    pub(super) listener: &'r Listener,
 }
 
 /// Why a file was not copied.
@@ -125,14 +128,15 @@ fn copy_part(
     range: Range<u64>,
     destination: &mut Destination<'_, '_>,
 ) -> Result<u64, NotCopied> {
-    let Destination { path, space } = destination;
+    let Destination { path, space, listener } = destination;
     let Range { start: mut at, end } = range;
     let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
     let mut buffer = Vec::new();
     while at < end {
+        listener.check().map_err(NotCopied::Unwritten)?;
         let most = (end - at).min(space.piece());
         space.take(path, to, most).map_err(NotCopied::Unwritten)?;
-        let most = usize::try_from(most).unwrap_or(1 << 30);
+        let most = usize::try_from(most).unwrap_or(64 << 20);
         if buffer.is_empty() {
             let (mut read, mut written) = (at, at);
             match rustix::fs::copy_file_range(from, Some(&mut read), to, Some(&mut written), most) {

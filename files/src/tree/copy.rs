@@ -20,6 +20,7 @@ use super::stat::Stat;
 use super::sweep::hold;
 use super::walk::Listing;
 use crate::fault::fault;
+use crate::listener::Listener;
 use crate::path::Rel;
 
 /// The deepest tree that is copied: each level holds descriptors.
@@ -164,7 +165,7 @@ impl Tree {
             Source { file: &file, stat: &stat },
             &aside.dir,
             &aside.name,
-            &mut Destination { path: to, space: &mut space },
+            &mut Destination { path: to, space: &mut space, listener: &self.listener },
         );
         let copied = copied.map_err(|not| not.failure(to));
         let copied = copied.and_then(|bytes| {
@@ -266,7 +267,7 @@ impl Tree {
         hold(held.as_fd());
         let (copied, space) = (Copied::default(), Space::new(&self.rules, 0));
         let SourceDirectory { listing, path: source, mode } = source;
-        let mut build = Build { source, to: &aside.path, copied, space };
+        let mut build = Build { source, to: &aside.path, copied, space, listener: &self.listener };
         let content = content != Content::Nothing;
         let begin = real.clone();
         let mut waiting = vec![Level { from: listing, to: top, real, mode, depth: 1 }];
@@ -274,6 +275,7 @@ impl Tree {
             let mut deeper = None;
             while let Some(listed) = content.then(|| level.from.next()).flatten() {
                 let listed = listed?;
+                self.listener.check()?;
                 let there = level.real.join(&listed.name);
                 if self.is_protected(&there) {
                     return Err(partly_owned(&aside.path));
@@ -362,6 +364,7 @@ struct Build<'a> {
     to: &'a Rel,
     copied: Copied,
     space: Space<'a>,
+    listener: &'a Listener,
 }
 
 impl Build<'_> {
@@ -418,7 +421,8 @@ impl Build<'_> {
                 Err(error) => return self.unread(at, error),
             };
             let source = Source { file: &file, stat: &stat };
-            let mut destination = Destination { path: &path, space: &mut self.space };
+            let mut destination =
+                Destination { path: &path, space: &mut self.space, listener: self.listener };
             match copy_one(source, to, name, &mut destination) {
                 Ok(bytes) => {
                     self.copied.bytes += bytes;

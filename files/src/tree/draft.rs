@@ -174,7 +174,11 @@ impl Draft<'_> {
         let copied = copy_content(
             Source { file: from, stat },
             &self.file,
-            &mut Destination { path: &self.place.path, space: &mut self.space },
+            &mut Destination {
+                path: &self.place.path,
+                space: &mut self.space,
+                listener: &self.tree.listener,
+            },
         );
         copied.map_err(|not| not.failure(&self.place.path))
     }

@@ -54,12 +54,13 @@ impl Tree {
     }
 
     /// Keeps all directories from moving while the guard is held. Refuses a place that has moved to
-    /// where nothing may be changed.
+    /// where nothing may be changed, and a change that nobody waits for any more.
     pub(super) fn hold_in_place(
         &self,
         places: &[&Place],
     ) -> Result<RwLockReadGuard<'_, ()>, Failure> {
         let guard = self.forbid_moves();
+        self.listener.check()?;
         places.iter().try_for_each(|place| self.check_place(place))?;
         Ok(guard)
     }
@@ -69,13 +70,14 @@ impl Tree {
         self.locks.moving.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Locks out all other changes in directories, for moving a directory. Refuses a place that has
-    /// moved to where nothing may be changed.
+    /// Locks out all other changes in directories, for moving a directory. Refuses what
+    /// [`Self::hold_in_place`] refuses.
     pub(super) fn begin_move(
         &self,
         places: &[&Place],
     ) -> Result<RwLockWriteGuard<'_, ()>, Failure> {
         let guard = self.locks.moving.write().unwrap_or_else(PoisonError::into_inner);
+        self.listener.check()?;
         places.iter().try_for_each(|place| self.check_place(place))?;
         Ok(guard)
     }

@@ -42,6 +42,7 @@ impl Tree {
         let dir = dir.map_err(|error| fault(&place.path, error))?;
         let everything = Self::enter(dir, Rules::default())?;
         let skipped = everything.walk(&Rel::ROOT, EVERYTHING, &mut |visited| {
+            self.listener.check_after_name()?;
             if self.is_protected(&real.join(visited.at.as_bytes())) {
                 return Err(partly_owned(&place.path));
             }

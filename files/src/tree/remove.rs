@@ -20,6 +20,25 @@ use crate::path::Rel;
 /// first.
 const DEEP: usize = 400;
 
+/// What the contents of a directory are removed for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Removal {
+    /// Somebody has asked for it. It stops once nobody listens any more.
+    Asked,
+    /// Something else has taken the place of the directory. The removal goes on to the end.
+    Replaced,
+    /// The directory is a draft that others cannot reach by a name.
+    Draft,
+}
+
+impl Removal {
+    /// Whether others can reach the directory by a name. What they move out of it during the
+    /// removal is then not removed.
+    fn is_shared(self) -> bool {
+        self != Self::Draft
+    }
+}
+
 /// Why a removal stopped, and at which path relative to the directory being emptied.
 #[derive(Debug)]
 pub(super) struct Stopped {
@@ -38,6 +57,8 @@ enum Why {
     Moved,
     /// The directory was removed by somebody else. Nothing is left to be done.
     Gone,
+    /// Nobody waits for the removal any more.
+    Unheard,
     /// It is too deep and may not be moved up: the rules would no longer match what they protect in
     /// it.
     TooDeep,
@@ -62,6 +83,10 @@ impl Stopped {
                 let text = format!("{at} was moved while its content was being removed");
                 Failure::new(Kind::ChangedMeanwhile, text)
             }
+            Why::Unheard => {
+                let text = format!("{at} and what follows it were not removed: nobody listens");
+                Failure::new(Kind::Cancelled, text)
+            }
             Why::TooDeep => {
                 let text = format!("{path} is more than {DEEP} levels deep");
                 Failure::new(Kind::TooLarge, text).with_hint("remove the deepest part of it first")
@@ -77,7 +102,7 @@ impl Stopped {
     pub(super) const fn errno(&self) -> Errno {
         match self.why {
             Why::Failed(error) => error,
-            Why::Mounted | Why::Moved | Why::Gone | Why::TooDeep => Errno::BUSY,
+            Why::Mounted | Why::Moved | Why::Gone | Why::Unheard | Why::TooDeep => Errno::BUSY,
         }
     }
 }
@@ -102,18 +127,18 @@ impl Tree {
             // The location is checked on each level instead. A removal may take long, and must not
             // block others.
             drop(name_lock);
-            return self.remove_at(&place, &stat, true);
+            return self.remove_at(&place, &stat, Some(Removal::Asked));
         }
         let _in_place = self.hold_in_place(&[&place])?;
-        self.remove_at(&place, &stat, false)
+        self.remove_at(&place, &stat, None)
     }
 
-    /// Removes what stands at a place.
+    /// Removes what stands at a place: of a directory all that is in it, or only an empty one.
     pub(super) fn remove_at(
         &self,
         place: &Place,
         stat: &Stat,
-        recursive: bool,
+        contents: Option<Removal>,
     ) -> Result<(), Failure> {
         let failed = |error| fault(&place.path, error);
         if stat.what != What::Directory {
@@ -121,14 +146,14 @@ impl Tree {
                 .map_err(failed);
         }
         let mut partly = false;
-        if recursive {
+        if let Some(removal) = contents {
             let real = self.real_of(place)?;
             partly = self
-                .empty(place.dir.as_fd(), &place.name, &real, true)
+                .empty(place.dir.as_fd(), &place.name, &real, removal)
                 .map_err(|stopped| stopped.failure(&place.path))?;
         }
         match rustix::fs::unlinkat(&place.dir, &place.name[..], AtFlags::REMOVEDIR) {
-            Err(Errno::NOTEMPTY | Errno::EXIST) if !recursive => {
+            Err(Errno::NOTEMPTY | Errno::EXIST) if contents.is_none() => {
                 // Leftovers of unfinished writes belong to nobody.
                 self.sweep_all(place).map_err(failed)?;
                 match rustix::fs::unlinkat(&place.dir, &place.name[..], AtFlags::REMOVEDIR) {
@@ -163,16 +188,15 @@ impl Tree {
     /// Removes everything in a directory except what the rules hide or protect: the directories
     /// around that stay. Descends by handles, follows no link and enters no mount.
     ///
-    /// `shared` means that others can reach the directory by a name. What they move out of it
-    /// during the removal is then not removed. Returns whether anything was removed.
+    /// Returns whether anything was removed.
     pub(super) fn empty(
         &self,
         above: BorrowedFd<'_>,
         name: &[u8],
         real: &Rel,
-        shared: bool,
+        removal: Removal,
     ) -> Result<bool, Stopped> {
-        let mut emptying = Emptying { tree: self, shared, partly: false };
+        let mut emptying = Emptying { tree: self, removal, partly: false };
         let begun = Below { real: real.clone(), at: Vec::new(), top: None, level: 0 };
         match emptying.directory(above, name, begun) {
             Ok(()) => Ok(emptying.partly),
@@ -184,7 +208,7 @@ impl Tree {
 /// A directory that is being emptied.
 struct Emptying<'a> {
     tree: &'a Tree,
-    shared: bool,
+    removal: Removal,
     partly: bool,
 }
 
@@ -225,7 +249,7 @@ impl<'a> Emptying<'a> {
         match found {
             Ok(Some(now))
                 if below.level == 0
-                    || !self.shared
+                    || !self.removal.is_shared()
                     || now == below.real
                     // The rules match names as they are listed.
                     || !self.tree.protects_anything()
@@ -240,7 +264,7 @@ impl<'a> Emptying<'a> {
             Err(_) if self.tree.protects_anything() => return Err(no(Errno::NOENT)),
             Err(_) => {}
         }
-        if !self.shared {
+        if !self.removal.is_shared() {
             // A directory may lack write permission for its owner. If this fails, the removal
             // reports it.
             let _ = rustix::fs::fchmod(&dir, Mode::RWXU);
@@ -263,7 +287,7 @@ impl<'a> Emptying<'a> {
         held: BorrowedFd<'_>,
         real: &Rel,
     ) -> Result<Option<RwLockReadGuard<'a, ()>>, Why> {
-        if !self.shared {
+        if !self.removal.is_shared() {
             return Ok(None);
         }
         let guard = self.tree.forbid_moves();
@@ -299,6 +323,9 @@ impl<'a> Emptying<'a> {
                 continue;
             }
             let no = |why: Why| (below.path(name), why);
+            if self.removal == Removal::Asked && self.tree.listener.check().is_err() {
+                return Err(no(Why::Unheard));
+            }
             let held = names.fd().map_err(|error| no(error.into()))?;
             let (dir, top) = (held, below.top.unwrap_or(held));
             {

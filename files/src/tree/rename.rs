@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::draft::{changed_meanwhile, rename, set_aside, temporary};
 use super::place::Place;
+use super::remove::Removal;
 use super::root::Tree;
 use super::stat::Stat;
 use super::walk::EVERYTHING;
@@ -122,7 +123,7 @@ impl Tree {
         if !same || self.check_copyable(from, stat, state)? != before {
             return Err(changed_meanwhile(from));
         }
-        self.remove_at(source, stat, true)
+        self.remove_at(source, stat, Some(Removal::Asked))
     }
 
     /// Refuses a source of which a copy would leave something out, since that would be lost.
@@ -140,6 +141,7 @@ impl Tree {
         }
         let mut all = 0_u64;
         let skipped = self.walk(path, EVERYTHING, &mut |visited| {
+            self.listener.check_after_name()?;
             let stat = visited.stat().ok().flatten().ok_or_else(|| not_movable(path))?;
             all = all.wrapping_add(state.hash_one((visited.at.as_bytes(), stat.revision)));
             match stat.what {
@@ -160,7 +162,7 @@ impl Tree {
     /// Removes something under a hidden name. If that fails, it stays hidden.
     pub(super) fn discard(&self, place: &Place) {
         if let Ok(Some(stat)) = place.stat() {
-            let _ = self.remove_at(place, &stat, true);
+            let _ = self.remove_at(place, &stat, Some(Removal::Replaced));
         }
     }
 
@@ -168,7 +170,7 @@ impl Tree {
     pub(super) fn discard_draft(&self, place: &Place) {
         if let Ok(real) = self.real_of(place) {
             // This fails for a file, which has no entries to remove.
-            let _ = self.empty(place.dir.as_fd(), &place.name, &real, false);
+            let _ = self.empty(place.dir.as_fd(), &place.name, &real, Removal::Draft);
         }
         self.discard(place);
     }

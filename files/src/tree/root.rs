@@ -17,6 +17,7 @@ use super::locks::NameLocks;
 use super::place::Place;
 use super::stat::Stat;
 use crate::fault::fault;
+use crate::listener::Listener;
 use crate::path::Rel;
 use crate::rules::Rules;
 
@@ -29,12 +30,14 @@ const LINKS: usize = 40;
 /// A directory, and everything beneath it.
 #[derive(Debug)]
 pub struct Tree {
-    pub(super) root: OwnedFd,
+    pub(super) root: Arc<OwnedFd>,
     /// Where the root is, relative to the root that the rules were written for.
     pub(super) base: Rel,
     pub(super) rules: Rules,
     pub(super) resolve: ResolveFlags,
     pub(super) locks: Arc<NameLocks>,
+    /// Nothing is changed through this handle any more once its other end no longer listens.
+    pub(super) listener: Arc<Listener>,
 }
 
 impl Tree {
@@ -63,15 +66,17 @@ impl Tree {
                 ));
             }
         }
-        Ok(Self { root, base: Rel::ROOT, rules, resolve, locks: Arc::new(NameLocks::new()) })
+        let (root, locks) = (Arc::new(root), Arc::new(NameLocks::new()));
+        let listener = Arc::default();
+        Ok(Self { root, base: Rel::ROOT, rules, resolve, locks, listener })
     }
 
     /// The tree beneath this directory, with it as the root.
     pub fn below(&self, path: &Rel) -> Result<Self, Failure> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let (root, base) = self.reach(path, path, flags)?;
-        let locks = self.locks.clone();
-        Ok(Self { base, locks, ..Self::enter(root, self.rules.clone())? })
+        let (locks, listener) = (self.locks.clone(), self.listener.clone());
+        Ok(Self { base, locks, listener, ..Self::enter(root, self.rules.clone())? })
     }
 
     /// A path of this tree, relative to the root that the rules were written for.
@@ -85,17 +90,34 @@ impl Tree {
     }
 
     /// A second handle of this tree. Changes through both use the same locks.
-    pub fn share(&self) -> Result<Self, Failure> {
-        let root = self.root.try_clone().map_err(|error| {
-            fault(&Rel::ROOT, Errno::from_io_error(&error).unwrap_or(Errno::MFILE))
-        })?;
-        Ok(Self {
-            root,
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self {
+            root: self.root.clone(),
             base: self.base.clone(),
             rules: self.rules.clone(),
             resolve: self.resolve,
             locks: self.locks.clone(),
-        })
+            listener: self.listener.clone(),
+        }
+    }
+
+    /// Works for this listener: what takes long stops, and nothing is changed any more, once the
+    /// other end no longer listens.
+    #[must_use]
+    pub fn for_listener(mut self, listener: Listener) -> Self {
+        self.listener = Arc::new(listener);
+        self
+    }
+
+    /// A second handle, for taking back what was done, which goes on to the end.
+    pub(crate) fn for_taking_back(&self) -> Self {
+        self.share().for_listener(Listener::default())
+    }
+
+    /// The listener that this handle works for.
+    pub(crate) fn listener(&self) -> &Listener {
+        &self.listener
     }
 
     /// The rules of this tree.

@@ -12,6 +12,9 @@ use crate::rules::Rules;
 /// too.
 const LOOK: u64 = 4 << 20;
 
+/// The most bytes that the kernel copies at once: it cannot be interrupted.
+const PIECE: u64 = 64 << 20;
+
 /// The space that one file, or one copy of many files, may still use.
 #[derive(Debug)]
 pub(crate) struct Space<'a> {
@@ -38,9 +41,9 @@ impl<'a> Space<'a> {
         self.size = size;
     }
 
-    /// The most bytes to write at once, so that the disk is checked often enough.
+    /// The most bytes to write at once, so that the disk and the listener are checked often enough.
     pub(crate) fn piece(&self) -> u64 {
-        if self.rules.spare > 0 { LOOK } else { 1 << 30 }
+        if self.rules.spare > 0 { LOOK } else { PIECE }
     }
 
     /// Checks that a file may have this size.

@@ -8,6 +8,7 @@ use rustix::fs::{AtFlags, Dir, FlockOperation, OFlags};
 use rustix::io::Errno;
 
 use super::place::Place;
+use super::remove::Removal;
 use super::root::Tree;
 use super::stat::Stat;
 use super::walk::step;
@@ -46,7 +47,8 @@ impl Tree {
     fn sweep_directory(&self, dir: BorrowedFd<'_>, above: &Rel, name: &[u8]) -> Result<(), Errno> {
         let directory = step(dir, name, OFlags::RDONLY | OFlags::DIRECTORY, false)?;
         rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive)?;
-        self.empty(dir, name, &above.join(name), false).map_err(|stopped| stopped.errno())?;
+        let emptied = self.empty(dir, name, &above.join(name), Removal::Draft);
+        emptied.map_err(|stopped| stopped.errno())?;
         rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
     }
 

@@ -29,7 +29,7 @@ pub(super) fn archive(
     archive: &Archive,
     peer: &mut dyn Peer,
 ) -> Result<Done, VerbError> {
-    let (tree, listener) = (desk.tree, desk.listener);
+    let (tree, listener) = (desk.tree, desk.tree.listener());
     let path = Rel::parse(&archive.path)?;
     let mut tidy = archive.tidy.unwrap_or(false).then(|| Tidy::new(tree, &path)).transpose()?;
     let unread = RefCell::new(Unread::new(path.clone()));

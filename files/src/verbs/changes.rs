@@ -116,7 +116,7 @@ fn preview(
         if !visible::is_visible(desk.tree, &path) {
             continue;
         }
-        desk.listener.check_after_name()?;
+        desk.tree.listener().check_after_name()?;
         let to = if record.undone { &step.after } else { &step.before };
         let now = desk.tree.open(&path).map(|(file, _)| text(file)).unwrap_or_default();
         let then = match to {

@@ -3,7 +3,6 @@
 use farwire_protocol::failure::Failure;
 use farwire_protocol::id::Id;
 
-use super::listener::Listener;
 use crate::peer::Broken;
 use crate::transfers::Transfers;
 use crate::tree::Tree;
@@ -33,7 +32,7 @@ impl From<Broken> for VerbError {
 /// What a question is answered with, and for whom.
 #[derive(Clone, Copy, Debug)]
 pub struct Desk<'a> {
-    /// The files.
+    /// The files, with the listener of the question.
     pub tree: &'a Tree,
     /// The store for what changes replace, if there is one.
     pub undo: Option<&'a Undo>,
@@ -43,6 +42,4 @@ pub struct Desk<'a> {
     pub who: &'a str,
     /// The device of whoever asks.
     pub device: Id,
-    /// Tells whether the answer is still wanted.
-    pub listener: &'a Listener,
 }

@@ -49,7 +49,7 @@ pub(super) fn edit(desk: &Desk<'_>, edit: &Edit, peer: &mut dyn Peer) -> Result<
                     && edit.revision.is_none()
                     && tries < TRIES =>
             {
-                desk.listener.check_after_name()?;
+                desk.tree.listener().check_after_name()?;
                 tries += 1;
             }
             done => return done,

@@ -12,10 +12,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::batch::Batch;
 use super::desk::{Desk, VerbError};
-use super::listener::Listener;
 use super::memory::MemoryShare;
 use super::tidy::{Globs, Tidy};
 use super::unread::Unread;
+use crate::listener::Listener;
 use crate::path::Rel;
 use crate::peer::Peer;
 use crate::rules::{LISTED, STREAMED};
@@ -31,7 +31,7 @@ const ENTRY: usize = 2 * size_of::<Entry>() + 64;
 const OVERHEAD: usize = 96;
 
 pub(super) fn list(desk: &Desk<'_>, list: &List, peer: &mut dyn Peer) -> Result<Done, VerbError> {
-    let (tree, listener) = (desk.tree, desk.listener);
+    let (tree, listener) = (desk.tree, desk.tree.listener());
     let path = Rel::parse(&list.path)?;
     let depth = list.depth.map_or(1, |depth| usize::try_from(depth).unwrap_or(usize::MAX).max(1));
     // Without an order nothing is collected, so that a listing may ask for more.

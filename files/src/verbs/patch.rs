@@ -41,7 +41,7 @@ pub(super) fn patch(
     let mut plan = PatchPlan::new(desk.tree, &below, &diffs)?;
     let mut told = String::new();
     for diff in &diffs {
-        desk.listener.check_after_name()?;
+        desk.tree.listener().check_after_name()?;
         let did = plan.add(diff, &mut share)?;
         told.push_str(&describe(&did, patch.prefix.as_deref().unwrap_or_default()));
     }
@@ -154,6 +154,7 @@ fn write_all(
     for (at, ((path, state), draft)) in changed.iter().zip(drafts).enumerate() {
         if let Err(failure) = state.write(tree, path, draft) {
             let mut done = changed.iter().take(at).rev();
+            let tree = &tree.for_taking_back();
             return Err(match done.try_for_each(|(path, state)| state.put_back(tree, path)) {
                 Ok(()) => failure,
                 Err(worse) => Failure::new(

@@ -24,7 +24,7 @@ const BUDGET: usize = 4 << 20;
 const BLOCK: usize = 128 << 10;
 
 pub(super) fn read(desk: &Desk<'_>, read: &Read, peer: &mut dyn Peer) -> Result<Done, VerbError> {
-    let (tree, listener) = (desk.tree, desk.listener);
+    let (tree, listener) = (desk.tree, desk.tree.listener());
     let path = Rel::parse(&read.path)?;
     let (mut file, stat) = tree.open(&path)?;
     if read.revision.is_some_and(|expected| expected != stat.revision) {

@@ -21,10 +21,10 @@ use self::lines::{FoundLines, SearchText};
 use self::turns::OutputTurns;
 use super::batch::Batch;
 use super::desk::{Desk, VerbError};
-use super::listener::Listener;
 use super::memory::MemoryShare;
 use super::tidy::{Globs, Tidy};
 use super::unread::Unread;
+use crate::listener::Listener;
 use crate::path::Rel;
 use crate::peer::Peer;
 use crate::tree::{Handle, Tree, Visited, open_in};
@@ -111,7 +111,7 @@ pub(super) fn search(
         binary: AtomicU64::new(0),
         unread: Mutex::new(Unread::new(path.clone())),
         turns: OutputTurns::default(),
-        listener: desk.listener,
+        listener: desk.tree.listener(),
     };
     if !directory {
         let (file, _) = tree.open(&path)?;

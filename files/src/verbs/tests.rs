@@ -13,7 +13,6 @@ use farwire_protocol::streams::files::{
     Replacement, Revert, Search, Sort, ToBridge, Watch, What, Write,
 };
 
-use super::listener::Listener;
 use super::*;
 use crate::peer::Broken;
 use crate::rules::{Patterns, Rules};
@@ -95,9 +94,7 @@ impl Place {
 
     fn ask_as(&self, asker: &mut Asker, ask: &Ask) -> Result<Done, Failure> {
         let (tree, undo, transfers) = (&self.tree, Some(&self.undo), &self.transfers);
-        let listener = &Listener::default();
-        let desk =
-            Desk { tree, undo, transfers, who: "laptop/ai-local", device: Id([1; 32]), listener };
+        let desk = Desk { tree, undo, transfers, who: "laptop/ai-local", device: Id([1; 32]) };
         match answer(&desk, ask, asker) {
             Ok(done) => Ok(done),
             Err(VerbError::Failed(failure)) => Err(failure),

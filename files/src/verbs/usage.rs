@@ -20,7 +20,7 @@ pub(super) fn usage(desk: &Desk<'_>, path: &Blob) -> Result<Done, VerbError> {
     }
     let unread = RefCell::new(Unread::new(path.clone()));
     let mut visit = |visited: &Visited<'_>| {
-        desk.listener.check_after_name()?;
+        desk.tree.listener().check_after_name()?;
         let looked = unread.borrow_mut().found_or_unread(visited.at, visited.stat());
         let Some(stat) = looked else { return Ok(false) };
         match stat.what {

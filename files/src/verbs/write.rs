@@ -7,8 +7,8 @@ use farwire_protocol::streams::files::{Arrived, Done, How, Write};
 use super::changes::Keeper;
 use super::desk::{Desk, VerbError};
 use super::list;
-use super::listener::Listener;
 use super::memory::{MemoryShare, gather};
+use crate::listener::Listener;
 use crate::path::Rel;
 use crate::peer::Peer;
 use crate::tree::{Draft, Stat, Tree, WriteOptions};
@@ -79,7 +79,7 @@ fn replace(
         draft.write(&piece)?;
     }
     if let Some(expected) = &write.hash {
-        verify(&draft, path, expected, desk.listener)?;
+        verify(&draft, path, expected, desk.tree.listener())?;
     }
     let keeper = Keeper::new(desk, "write", write.undo);
     let written = draft.file().try_clone();

@@ -21,12 +21,13 @@ use super::audit::{Audit, AuditLine, PATHS};
 use super::message::Serve;
 use super::packet::{self, CONTENT, DATA, END, FILE, FilePart, MESSAGE, PACKET, PART};
 use crate::dav::Dav;
+use crate::listener::Listener;
 use crate::path::Rel;
 use crate::peer::{Broken, OpenedFile, Peer};
 use crate::transfers::Transfers;
 use crate::tree::{Stat, Tree};
 use crate::undo::Undo;
-use crate::verbs::{self, Desk, Listener, VerbError};
+use crate::verbs::{self, Desk, VerbError};
 
 /// How long to wait for content that does not come, or is not taken: it occupies a thread.
 const STALLED: Duration = Duration::from_secs(60);
@@ -93,7 +94,8 @@ pub(super) enum Next {
 
 impl Stream {
     pub(super) fn new(socket: OwnedFd, tree: Tree, shared: &RootState, serve: &Serve) -> Self {
-        let tree = Arc::new(tree);
+        let socket = Arc::new(socket);
+        let tree = Arc::new(tree.for_listener(Listener::new(socket.clone())));
         let read_only = !tree.rules().writable;
         let dav = serve.enter.prefix.as_ref().and_then(|prefix| {
             // A malformed prefix is reported when a request comes.
@@ -109,7 +111,7 @@ impl Stream {
         let content = Content::Whole;
         let (came, said) = (Bytes::new(), Vec::new());
         Self {
-            socket: Arc::new(socket),
+            socket,
             tree,
             dav,
             undo,
@@ -263,14 +265,12 @@ impl Stream {
         let Ask::Http(http) = ask else {
             let (tree, undo, who) = (self.tree.clone(), self.undo.clone(), self.who.clone());
             let transfers = self.transfers.clone();
-            let listener = Listener::new(self.socket.clone());
             let desk = Desk {
                 tree: &tree,
                 undo: undo.as_deref(),
                 transfers: &transfers,
                 who: &who,
                 device: self.device,
-                listener: &listener,
             };
             return verbs::answer(&desk, ask, self);
         };

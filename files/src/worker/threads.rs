@@ -296,7 +296,7 @@ mod tests {
             // Devices may have the same name.
             let who = "laptop/cli/some".to_owned();
             let serve = Serve { enter: Enter::default(), root, who, device };
-            let tree = self.common.tree.share().unwrap();
+            let tree = self.common.tree.share();
             self.threads.add(Stream::new(far, tree, &self.common, &serve)).unwrap();
             let said = said(&near);
             (near, said)

@@ -49,7 +49,7 @@ impl Current {
         };
         let has_content = match snapshot {
             Snapshot::File { hash, size, .. } if *size == opened.size => {
-                let digest = list::digest(file, desk.listener);
+                let digest = list::digest(file, desk.tree.listener());
                 digest.map_err(|error| Failure::new(Kind::Io, error.to_string()))? == hash.0
             }
             _ => false,

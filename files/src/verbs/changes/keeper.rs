@@ -184,7 +184,7 @@ impl<'a> Keeper<'a> {
         }
         let full = || Failure::new(Kind::TooLarge, "more than can be kept");
         let walked = tree.walk(path, EVERYTHING, &mut |visited| {
-            self.desk.listener.check_after_name()?;
+            self.desk.tree.listener().check_after_name()?;
             let Some(stat) = visited.stat().map_err(|_| full())? else { return Ok(false) };
             if found.len() >= STEPS || !fits(stat.what, size_of(&stat).unwrap_or(0)) {
                 return Err(full());
@@ -208,7 +208,7 @@ impl<'a> Keeper<'a> {
     ) -> Result<Option<BTreeMap<Rel, Snapshot>>, Failure> {
         let mut kept = BTreeMap::new();
         for (path, size) in found {
-            self.desk.listener.check_after_name()?;
+            self.desk.tree.listener().check()?;
             let snapshot = match size {
                 None => Some(self.directory_snapshot(&path)),
                 Some(_) => self.snapshot(keeping, &path)?,
@@ -234,7 +234,7 @@ impl<'a> Keeper<'a> {
                 let Some(found) = self.inventory(from)? else { return Ok(None) };
                 let mut after = BTreeMap::new();
                 for (path, size) in found {
-                    self.desk.listener.check_after_name()?;
+                    self.desk.tree.listener().check_after_name()?;
                     let below = path.beneath(from).unwrap_or_default();
                     let will = match size.map(|_| self.copy_snapshot(&path)) {
                         None => self.directory_snapshot(&path),
@@ -309,7 +309,7 @@ impl<'a> Keeper<'a> {
         }
         let mut copy = content.try_clone().map_err(failed)?;
         std::io::Seek::rewind(&mut copy).map_err(failed)?;
-        let hash = Blob(list::digest(copy, self.desk.listener).map_err(failed)?);
+        let hash = Blob(list::digest(copy, self.desk.tree.listener()).map_err(failed)?);
         Ok(Snapshot::File { hash, size, mode })
     }
 }

@@ -14,7 +14,7 @@ use super::current::{Current, kind_of};
 use super::{unknown, visible};
 use crate::fault::fault;
 use crate::path::Rel;
-use crate::tree::{EVERYTHING, WriteOptions};
+use crate::tree::{EVERYTHING, Tree, WriteOptions};
 use crate::undo::{ChangeRecord, Keeping, Snapshot, Undo, Unexpected};
 use crate::verbs::desk::Desk;
 
@@ -110,6 +110,7 @@ impl<'a> Reversal<'a> {
     pub(super) fn look(&mut self, force: bool) -> Result<(), Failure> {
         let moved = self.moved_from.is_some();
         for restoration in &mut self.paths {
+            self.desk.tree.listener().check()?;
             let path = &restoration.path;
             restoration.current = Current::look(self.desk, path, restoration.target)?;
             restoration.current.has_content &= !restoration.has_other_mode();
@@ -143,7 +144,7 @@ impl<'a> Reversal<'a> {
         };
         let skipped =
             self.desk.tree.walk(&first.path, EVERYTHING, &mut |visited| {
-                self.desk.listener.check_after_name()?;
+                self.desk.tree.listener().check_after_name()?;
                 let path = first.path.join(visited.at.as_bytes());
                 match self.paths.binary_search_by(|restoration| restoration.path.cmp(&path)) {
                     Ok(_) => Ok(visited.what().map_err(|error| fault(&path, error))?
@@ -165,11 +166,11 @@ impl<'a> Reversal<'a> {
             (_, from) => self.restore_all(from.as_ref(), keeping),
         };
         let Err(failure) = done else { return Ok(self.unexpected) };
-        let tree = self.desk.tree;
+        let tree = &self.desk.tree.for_taking_back();
         for applied in self.applied.iter().rev() {
             let taken_back = match applied {
                 Applied::Renamed { from, to } => tree.rename(to, from, false),
-                Applied::Replaced(path, snapshot) => self.take_back(path, snapshot),
+                Applied::Replaced(path, snapshot) => self.take_back(tree, path, snapshot),
             };
             if let Err(worse) = taken_back {
                 let text = format!(
@@ -241,7 +242,8 @@ impl<'a> Reversal<'a> {
             (_, None) | (Snapshot::Directory { .. }, Some(_)) => Snapshot::Absent,
         };
         let how = if current.what.is_some() { How::Replace } else { How::Create };
-        self.restore(path, restoration.target, how, current.revision)?;
+        let wanted = WriteOptions { how, revision: current.revision, ..WriteOptions::default() };
+        self.restore(self.desk.tree, path, restoration.target, wanted)?;
         self.applied.push(Applied::Replaced(path.clone(), before));
         Ok(())
     }
@@ -270,26 +272,26 @@ impl<'a> Reversal<'a> {
     }
 
     /// Takes back a step: puts back what stood at its path before.
-    fn take_back(&self, path: &Rel, before: &Snapshot) -> Result<(), Failure> {
+    fn take_back(&self, tree: &Tree, path: &Rel, before: &Snapshot) -> Result<(), Failure> {
         if *before == Snapshot::Unknown {
             return Err(Failure::new(Kind::TooLarge, format!("{path} could not be kept")));
         }
-        let now = self.desk.tree.stat_link(path).ok().map(|stat| stat.what);
+        let now = tree.stat_link(path).ok().map(|stat| stat.what);
         if *before == Snapshot::Absent || now.is_some_and(|now| Some(now) != kind_of(before)) {
-            self.desk.tree.remove(path, false, None)?;
+            tree.remove(path, false, None)?;
         }
-        self.restore(path, before, How::Put, None)
+        let wanted = WriteOptions::default();
+        self.restore(tree, path, before, wanted)
     }
 
     /// Restores a path to a snapshot.
     fn restore(
         &self,
+        tree: &Tree,
         path: &Rel,
         snapshot: &Snapshot,
-        how: How,
-        revision: Option<u64>,
+        wanted: WriteOptions,
     ) -> Result<(), Failure> {
-        let tree = self.desk.tree;
         let (hash, mode) = match snapshot {
             Snapshot::File { hash, mode, .. } => (hash, mode),
             Snapshot::Directory { mode } => {
@@ -301,8 +303,7 @@ impl<'a> Reversal<'a> {
         if let Some((above, _)) = path.split() {
             tree.make_directories(&above)?;
         }
-        let wanted = WriteOptions { how, revision, mode: Some(*mode), ..WriteOptions::default() };
-        let mut draft = tree.draft(path, wanted)?;
+        let mut draft = tree.draft(path, WriteOptions { mode: Some(*mode), ..wanted })?;
         let mut buffer = vec![0; 128 << 10];
         let mut digest = Sha256::new();
         loop {

@@ -1,6 +1,7 @@
 //! The limits of a question, by device and in total.
 
 use super::*;
+use crate::listener::Listener;
 use farwire_protocol::id::Id;
 
 #[test]
@@ -58,10 +59,10 @@ fn work_for_nobody_is_not_done() {
         Ask::Search(Search { path: blob("file"), ..search }),
     ];
     let ask = |ask: &Ask| {
-        let listener = &Listener::new(std::sync::Arc::new(ours.try_clone().unwrap().into()));
-        let (tree, transfers) = (&place.tree, &place.transfers);
+        let listener = Listener::new(std::sync::Arc::new(ours.try_clone().unwrap().into()));
+        let (tree, transfers) = (&place.tree.share().for_listener(listener), &place.transfers);
         answer(
-            &Desk { tree, undo: None, transfers, who: "me", device: Id([1; 32]), listener },
+            &Desk { tree, undo: None, transfers, who: "me", device: Id([1; 32]) },
             ask,
             &mut Asker::default(),
         )
@@ -72,5 +73,53 @@ fn work_for_nobody_is_not_done() {
     drop(theirs);
     for one in &asks {
         let Err(VerbError::Failed(_)) = ask(one) else { panic!("{one:?}") };
+    }
+}
+
+#[test]
+fn nothing_is_changed_for_somebody_who_has_gone() {
+    let place = Place::new();
+    fs::create_dir_all(place.at("dir/inner")).unwrap();
+    for name in ["dir/inner/one", "dir/two", "file"] {
+        fs::write(place.at(name), "text").unwrap();
+    }
+    let copy = |from: &str, moved: bool| {
+        Ask::Copy(Copy {
+            from: blob(from),
+            to: blob("new"),
+            moved: Some(moved),
+            overwrite: None,
+            recursive: Some(true),
+            undo: None,
+        })
+    };
+    let remove = |path: &str| {
+        let (path, recursive) = (blob(path), Some(true));
+        Ask::Remove(Remove { path, recursive, revision: None, undo: None })
+    };
+    let asks = [
+        copy("dir", false),
+        copy("dir", true),
+        copy("file", false),
+        copy("file", true),
+        remove("dir"),
+        remove("file"),
+        Ask::Write(write("file")),
+        Ask::Write(write("new")),
+        Ask::Write(Write { how: How::Append, ..write("file") }),
+        Ask::MakeDirectory(MakeDirectory { path: blob("new"), parents: None }),
+    ];
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    drop(theirs);
+    for ask in &asks {
+        let listener = Listener::new(std::sync::Arc::new(ours.try_clone().unwrap().into()));
+        let (tree, transfers) = (&place.tree.share().for_listener(listener), &place.transfers);
+        let desk = Desk { tree, undo: None, transfers, who: "me", device: Id([1; 32]) };
+        let answered = answer(&desk, ask, &mut Asker::default());
+        let Err(VerbError::Failed(failure)) = answered else { panic!("{ask:?}") };
+        assert_eq!(failure.kind, Kind::Cancelled, "{ask:?}");
+        let names = |path: &str| fs::read_dir(place.at(path)).unwrap().count();
+        assert_eq!((names(""), names("dir"), names("dir/inner")), (2, 2, 1), "{ask:?}");
+        assert_eq!(place.has("file"), Some("text".into()), "{ask:?}");
     }
 }

@@ -270,8 +270,8 @@ fn matches_of_one_file_are_told_as_they_are_found_and_not_when_nobody_listens() 
     let place = Place::new();
     fs::write(place.at("file"), "line\n".repeat(50_000)).unwrap();
     let search = Search { path: blob("file"), pattern: "line".to_owned(), ..Search::default() };
-    let (tree, transfers, listener) = (&place.tree, &place.transfers, &Listener::default());
-    let desk = Desk { tree, undo: None, transfers, who: "me", device: Id([1; 32]), listener };
+    let (tree, transfers) = (&place.tree, &place.transfers);
+    let desk = Desk { tree, undo: None, transfers, who: "me", device: Id([1; 32]) };
     let mut leaver = Leaver::default();
     let ended = answer(&desk, &Ask::Search(search.clone()), &mut leaver);
     assert!(matches!(ended, Err(VerbError::Broken)));

@@ -46,7 +46,7 @@ impl Place {
         let prefix = Some("/work".to_owned());
         let enter = Enter { prefix, ..Enter::default() };
         let serve = Serve { enter, root, who: "ann".to_owned(), device: Id([1; 32]) };
-        let tree = self.shared.tree.share().unwrap();
+        let tree = self.shared.tree.share();
         let mut stream = Stream::new(far, tree, &self.shared, &serve);
         let mut said = Vec::new();
         packet::push(&mut said, MESSAGE, &cbor::encode(&ToAgent::Ask(Box::new(ask))));

@@ -1,4 +1,4 @@
-//! Tells whether the answer to a long question is still wanted.
+//! Tells whether the answer to a question is still wanted.
 
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -34,7 +34,7 @@ impl Listener {
     /// # Errors
     ///
     /// `cancelled` if the other end no longer listens.
-    pub(super) fn check_after_name(&self) -> Result<(), Failure> {
+    pub(crate) fn check_after_name(&self) -> Result<(), Failure> {
         self.check_after(NAME)
     }
 
@@ -43,12 +43,24 @@ impl Listener {
     /// # Errors
     ///
     /// `cancelled` if the other end no longer listens.
-    pub(super) fn check_after(&self, bytes: usize) -> Result<(), Failure> {
-        let Some(socket) = &self.socket else { return Ok(()) };
+    pub(crate) fn check_after(&self, bytes: usize) -> Result<(), Failure> {
+        if self.socket.is_none() {
+            return Ok(());
+        }
         if self.work.fetch_add(bytes, Ordering::Relaxed) < WORK {
             return Ok(());
         }
         self.work.store(0, Ordering::Relaxed);
+        self.check()
+    }
+
+    /// Looks at the other end now.
+    ///
+    /// # Errors
+    ///
+    /// `cancelled` if the other end no longer listens.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        let Some(socket) = &self.socket else { return Ok(()) };
         let mut fds = [PollFd::new(socket, PollFlags::RDHUP)];
         let over = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -64,14 +76,14 @@ impl Listener {
     }
 
     /// Wraps a file so that reading it fails once the answer is no longer wanted.
-    pub(super) fn reader<R: Read>(&self, file: R) -> WatchedReader<'_, R> {
+    pub(crate) fn reader<R: Read>(&self, file: R) -> WatchedReader<'_, R> {
         WatchedReader { listener: self, file }
     }
 }
 
 /// A file that is read on behalf of a listener.
 #[derive(Debug)]
-pub(super) struct WatchedReader<'a, R> {
+pub(crate) struct WatchedReader<'a, R> {
     listener: &'a Listener,
     file: R,
 }
