@@ -78,6 +78,29 @@ async fn a_transfer_that_is_killed_goes_on_and_is_never_seen_in_part() {
 }
 
 #[tokio::test]
+async fn a_root_that_is_replaced_or_made_again_is_noticed() {
+    let world = World::with_root("web-1", &[]).await;
+    let (root, old) = (world.path("outside/root"), world.path("outside/old"));
+    let shown = async || world.farwire(&["files", "cat", "web-1:f"]).await.text();
+    fs::write(root.join("f"), "v1").unwrap();
+    assert_eq!(shown().await, "v1");
+    fs::rename(&root, &old).unwrap();
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("f"), "v2").unwrap();
+    assert_eq!(shown().await, "v2");
+    let done = world.farwire_with(&["files", "write", "web-1:g"], b"new").await;
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(fs::read(root.join("g")).unwrap(), b"new");
+    assert!(!old.join("g").exists());
+    fs::remove_dir_all(&root).unwrap();
+    let done = world.farwire(&["files", "ls", "web-1:"]).await;
+    assert_ne!(done.code, 0, "{done:?}");
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("f"), "v3").unwrap();
+    assert_eq!(shown().await, "v3");
+}
+
+#[tokio::test]
 async fn a_transfer_outlives_the_relay_and_the_worker() {
     let mut world = World::with_root("web-1", &[]).await;
     let content = bytes(64 << 20);

@@ -4,7 +4,6 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as PlainMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,9 +13,12 @@ use farwire_protocol::cbor::{self, Blob};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{ASK_LATEST, Enter, Root};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::audit::Audit;
 use super::pipe::Pipe;
@@ -33,6 +35,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A worker that ended sooner than this is not started again at once.
 const SHORT: Duration = Duration::from_secs(10);
+
+/// How long a look at the path of a root may keep a stream waiting.
+const GLANCE: Duration = Duration::from_secs(1);
 
 /// After this many short lives the wait no longer grows: it is 100 ms, doubled each time.
 const DOUBLINGS: u32 = 4;
@@ -56,13 +61,32 @@ struct WorkerState {
     started: Option<Instant>,
     /// How many in a row had a short life.
     short: u32,
+    /// A look at the path of the root that has not ended yet.
+    glance: Option<JoinHandle<Glance>>,
+}
+
+/// Device and inode of a directory.
+type Identity = (u64, u64);
+
+/// What the path of a root leads to. Nothing if that cannot be found out.
+type Glance = Option<Result<Identity, Errno>>;
+
+/// A root that was opened for a worker.
+#[derive(Debug)]
+struct OpenedRoot {
+    root: OwnedFd,
+    identity: Identity,
+    kept: Kept,
 }
 
 /// A process.
 #[derive(Debug)]
 struct Running {
     channel: Channel,
-    gone: AtomicBool,
+    /// The directory that it works in.
+    root: Identity,
+    /// Cancelled when it has ended.
+    gone: CancellationToken,
     /// Reaps the process when it has ended.
     _leader: Leader,
 }
@@ -97,10 +121,14 @@ impl Worker {
 
     /// Opens the root, and returns what is protected in it. It may be another directory by now than
     /// at the start of the agent, so it is checked for each worker.
-    async fn open(&self) -> Result<(OwnedFd, Kept), Failure> {
+    async fn open(&self) -> Result<OpenedRoot, Failure> {
         let (spec, home) = (self.spec.clone(), self.home.clone());
-        let open =
-            move || sensitive::open(&spec.dir, &super::own_things(&home), spec.allow_sensitive);
+        let open = move || {
+            let own = super::own_things(&home);
+            let (root, kept) = sensitive::open(&spec.dir, &own, spec.allow_sensitive)?;
+            let stat = rustix::fs::fstat(&root).map_err(|error| exhausted(&error.into()))?;
+            Ok(OpenedRoot { root, identity: (stat.st_dev, stat.st_ino), kept })
+        };
         timeout(PATIENCE, self.waits.run(open)).await.unwrap_or_else(|_| {
             let text = format!("the root {} does not answer", self.spec.dir.display());
             Ok(Err(Failure::new(Kind::TimedOut, text)))
@@ -131,13 +159,18 @@ impl Worker {
         Pipe::new(ours, self.waits.clone()).map_err(|error| exhausted(&error))
     }
 
-    /// The process, started if necessary.
+    /// The process: started, or started again, if it has ended or the path of the root leads to
+    /// another directory now.
     async fn running(&self) -> Result<Arc<Running>, Failure> {
         let mut state = self.state.lock().await;
-        if let Some(running) = state.running.take().filter(|one| !one.gone.load(Ordering::Relaxed))
-        {
-            state.running = Some(running.clone());
-            return Ok(running);
+        if let Some(running) = state.running.take().filter(|one| !one.gone.is_cancelled()) {
+            if self.has_moved(&mut state, running.root).await {
+                self.retire(&running).await;
+                (state.started, state.short) = (None, 0);
+            } else {
+                state.running = Some(running.clone());
+                return Ok(running);
+            }
         }
         if let Some(started) = state.started {
             let long = started.elapsed() > SHORT;
@@ -155,8 +188,38 @@ impl Worker {
         Ok(running)
     }
 
+    /// Whether the path of the root no longer leads to this directory. A file system that does not
+    /// answer has one thread at most waiting for it, and the worker stays.
+    async fn has_moved(&self, state: &mut WorkerState, root: Identity) -> bool {
+        if state.glance.as_ref().is_some_and(|glance| !glance.is_finished()) {
+            return false;
+        }
+        let (dir, waits) = (self.spec.dir.clone(), self.waits.clone());
+        let mut glance = tokio::spawn(async move {
+            let stat = waits.run(move || rustix::fs::stat(&dir)).await.ok()?;
+            Some(stat.map(|stat| (stat.st_dev, stat.st_ino)))
+        });
+        match timeout(GLANCE, &mut glance).await {
+            Ok(Ok(Some(Ok(now)))) => now != root,
+            // Other errors say nothing about what the worker holds.
+            Ok(Ok(Some(Err(error)))) => matches!(error, Errno::NOENT | Errno::NOTDIR),
+            Ok(_) => false,
+            Err(_) => {
+                state.glance = Some(glance);
+                false
+            }
+        }
+    }
+
+    /// Ends a process, with all streams to it: two must not use one store.
+    async fn retire(&self, running: &Running) {
+        tracing::warn!(root = self.spec.name, "the root is another directory now, or is gone");
+        running.channel.end();
+        let _ = timeout(PATIENCE, running.gone.cancelled()).await;
+    }
+
     async fn start(&self) -> Result<Arc<Running>, Failure> {
-        let (root, kept) = self.open().await.map_err(|failure| {
+        let OpenedRoot { root, identity, kept } = self.open().await.map_err(|failure| {
             let hint = "the server's owner must check it";
             Failure::new(Kind::NoRoot, failure.message).with_hint(hint)
         })?;
@@ -184,7 +247,8 @@ impl Worker {
             Ok(Report::Failed(failure)) => return Err(failure),
             Err(_) => return Err(ended()),
         }
-        let running = Arc::new(Running { channel, gone: AtomicBool::new(false), _leader: leader });
+        let gone = CancellationToken::new();
+        let running = Arc::new(Running { channel, root: identity, gone, _leader: leader });
         let (watched, name, waits) = (running.clone(), self.spec.name.clone(), self.waits.clone());
         tokio::spawn(async move {
             let mut buffer = vec![0; PACKET];
@@ -195,7 +259,7 @@ impl Worker {
                 }
                 () = watched.channel.flush() => {}
             }
-            watched.gone.store(true, Ordering::Relaxed);
+            watched.gone.cancel();
             tracing::warn!(root = name, "a file worker has ended");
         });
         Ok(running)

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use farwire_files::worker::packet;
 pub(crate) use farwire_files::worker::packet::Packet;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
@@ -118,6 +118,11 @@ impl Channel {
         waiting.push_back((bytes, copies));
         self.shared.more.notify_one();
         Ok(())
+    }
+
+    /// Tells the other end that nothing more is sent.
+    pub(crate) fn end(&self) {
+        let _ = rustix::net::shutdown(self.shared.socket.get_ref().as_fd(), Shutdown::Write);
     }
 
     /// Sends what waits, whenever there is room. Never ends.

@@ -510,3 +510,12 @@ fn the_directory_of_what_is_durable_is_synced() {
     fs::remove_dir(place.at("gone")).unwrap();
     gone.sync().unwrap();
 }
+
+#[test]
+fn a_root_that_was_removed_is_no_empty_directory() {
+    let place = Place::new();
+    let tree = place.writable();
+    assert!(tree.list(&Rel::ROOT).is_ok());
+    fs::remove_dir(place.at("")).unwrap();
+    assert_eq!(kind(tree.list(&Rel::ROOT)), Kind::NoSuchFile);
+}

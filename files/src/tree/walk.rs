@@ -55,6 +55,11 @@ impl Tree {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let (handle, real) = self.reach(path, path, flags)?;
+        // A removed directory looks like an empty one.
+        let stat = rustix::fs::fstat(&handle).map_err(|error| fault(path, error))?;
+        if stat.st_nlink == 0 {
+            return Err(fault(path, Errno::NOENT));
+        }
         self.listing(handle, real).map_err(|error| fault(path, error))
     }
 
