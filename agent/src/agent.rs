@@ -143,9 +143,13 @@ impl Agent {
                     }
                 };
                 reader.io().authenticated();
-                let (asked_by, over) = (asker.clone(), link.clone());
-                let context =
-                    Context { asker: asked_by, link: over, services: self.services.clone() };
+                let entered = Arc::new(entered);
+                let context = Context {
+                    asker: asker.clone(),
+                    link: link.clone(),
+                    services: self.services.clone(),
+                    entered: entered.clone(),
+                };
                 let cut = tokio::select! {
                     biased;
                     denied = asker.wait_for_denial() => Some(Cut::Denied(denied)),

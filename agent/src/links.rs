@@ -56,6 +56,15 @@ pub(crate) struct Entered {
     _stream: Arc<()>,
 }
 
+#[cfg(test)]
+impl Entered {
+    /// The only stream of a device, for tests.
+    pub(crate) fn of(device: farwire_protocol::id::Id) -> Self {
+        let share = Shares::default().take(device, Class::Interactive).expect("it is the first");
+        Self { _share: share, _stream: Arc::default() }
+    }
+}
+
 /// A link, and who makes requests over it.
 #[derive(Debug)]
 pub(crate) struct Linked {

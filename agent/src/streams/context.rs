@@ -18,7 +18,7 @@ use crate::files::Roots;
 use crate::gate::Asker;
 use crate::jobs::Jobs;
 use crate::jobs::users::Users;
-use crate::links::Links;
+use crate::links::{Entered, Links};
 use crate::sessions::Sessions;
 
 /// One stream's view of the agent.
@@ -27,6 +27,8 @@ pub(crate) struct Context {
     pub(crate) asker: Asker,
     pub(crate) link: Arc<Link>,
     pub(crate) services: Arc<Services>,
+    /// The stream counts as open until all clones of this are dropped.
+    pub(crate) entered: Arc<Entered>,
 }
 
 /// The services of the agent for all streams. Its keys, its devices and its connection are not

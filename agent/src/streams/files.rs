@@ -75,7 +75,7 @@ where
         Err(failure) => return refuse(writer, failure).await,
     };
     let detached = seat.detached.clone();
-    let seated = SeatedPipe::new(pipe, seat);
+    let seated = SeatedPipe::new(pipe, seat, context.entered.clone());
     let pipe = seated.pipe();
     let questions = AtomicU64::new(0);
     let served = {
@@ -109,9 +109,12 @@ async fn let_in(
     who: Principal,
 ) -> Result<Option<Pipe>, Failure> {
     let enter = context.asker.allow(&Demand::EnterRoot, enter)?;
-    let services = context.services.clone();
+    let (services, entered) = (context.services.clone(), context.entered.clone());
     // Always finish starting a worker, even if the stream ends meanwhile.
-    let entering = tokio::spawn(async move { services.roots.enter(enter, &who).await });
+    let entering = tokio::spawn(async move {
+        let _entered = entered;
+        services.roots.enter(enter, &who).await
+    });
     tokio::select! {
         biased;
         () = seat.detached.cancelled() => Ok(None),

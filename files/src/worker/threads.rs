@@ -53,12 +53,22 @@ struct PoolState {
     /// Streams that wait for a question, by number.
     waiting: HashMap<u64, Stream>,
     /// Streams that have a question.
-    ready: VecDeque<Stream>,
+    ready: VecDeque<ReadyStream>,
     /// The load of each device.
     devices: HashMap<Id, DeviceLoad>,
     next: u64,
     threads: usize,
     idle: usize,
+}
+
+/// A stream that has a question.
+#[derive(Debug)]
+struct ReadyStream {
+    stream: Stream,
+    /// Its number, if it is still watched: its device has all the threads that it may have.
+    watched: Option<u64>,
+    /// The other end has gone. The question is not begun, which takes a thread no time.
+    left: bool,
 }
 
 /// The load of a device.
@@ -75,14 +85,16 @@ impl PoolState {
     }
 
     /// Takes the stream that has waited longest, among those whose device may have another thread.
-    fn take(&mut self) -> Option<Stream> {
-        let devices = &self.devices;
-        let may = |stream: &Stream| {
-            devices.get(&stream.device()).is_none_or(|device| device.busy < OF_ONE)
-        };
-        let stream = self.ready.iter().position(may).and_then(|at| self.ready.remove(at))?;
-        self.device(stream.device()).busy += 1;
-        Some(stream)
+    fn take(&mut self) -> Option<ReadyStream> {
+        let may = |ready: &ReadyStream| ready.left || !self.is_busy(ready.stream.device());
+        let ready = self.ready.iter().position(may).and_then(|at| self.ready.remove(at))?;
+        self.device(ready.stream.device()).busy += 1;
+        Some(ready)
+    }
+
+    /// Whether a device has all the threads that it may have.
+    fn is_busy(&self, id: Id) -> bool {
+        self.devices.get(&id).is_some_and(|device| device.busy >= OF_ONE)
     }
 
     /// Counts a stream of this device out.
@@ -157,10 +169,24 @@ impl Threads {
 
     fn ready(&self, number: u64) {
         let mut state = self.state();
-        let Some(stream) = state.waiting.remove(&number) else { return };
-        // It may have been closed meanwhile.
-        let _ = epoll::delete(&self.0.epoll, stream.socket());
-        state.ready.push_back(stream);
+        if let Some(stream) = state.waiting.remove(&number) {
+            // A stream that cannot have a thread soon is watched on: whoever leaves meanwhile must
+            // not keep it open.
+            let (data, flags) = (EventData::new_u64(number), EventFlags::RDHUP);
+            let busy = state.is_busy(stream.device());
+            let watched = busy
+                && epoll::modify(&self.0.epoll, stream.socket(), data, flags | EventFlags::ONESHOT)
+                    .is_ok();
+            let ready = ReadyStream { stream, watched: watched.then_some(number), left: false };
+            if !watched {
+                self.unwatch(&ready.stream);
+            }
+            state.ready.push_back(ready);
+        } else {
+            let left = state.ready.iter_mut().find(|ready| ready.watched == Some(number));
+            let Some(ready) = left else { return };
+            ready.left = true;
+        }
         if state.idle >= state.ready.len() || state.threads >= THREADS {
             self.0.work.notify_one();
             return;
@@ -179,10 +205,18 @@ impl Threads {
         }
     }
 
+    fn unwatch(&self, stream: &Stream) {
+        // It may have been closed meanwhile.
+        let _ = epoll::delete(&self.0.epoll, stream.socket());
+    }
+
     /// Works for one stream after the other.
     fn work(&self) {
         let mut buffer = vec![0; PACKET];
-        while let Some(mut stream) = self.take() {
+        while let Some(ReadyStream { mut stream, watched, .. }) = self.take() {
+            if watched.is_some() {
+                self.unwatch(&stream);
+            }
             let device = stream.device();
             let next = self.work_for(&mut stream, &mut buffer);
             let mut state = self.state();
@@ -216,7 +250,7 @@ impl Threads {
         }
     }
 
-    fn take(&self) -> Option<Stream> {
+    fn take(&self) -> Option<ReadyStream> {
         let mut state = self.state();
         loop {
             if let Some(stream) = state.take() {
@@ -335,6 +369,31 @@ mod tests {
         let (again, _) = crowd.stream(Id([1; 32]));
         ask(&again, Ask::Stat(Blob::default()));
         assert!(matches!(said(&again), ToBridge::Done(done) if done.failure.is_none()));
+    }
+
+    #[test]
+    fn a_stream_whose_end_has_gone_does_not_wait_for_a_thread() {
+        let crowd = Crowd::new();
+        let device = Id([1; 32]);
+        let slow: Vec<_> = (0..OF_ONE).map(|_| crowd.stream(device).0).collect();
+        for (number, stream) in slow.iter().enumerate() {
+            // Its content never comes.
+            let path = Blob(format!("file-{number}").into_bytes());
+            ask(stream, Ask::Write(Write::new(path, How::Create)));
+        }
+        while crowd.threads.state().device(device).busy < OF_ONE {
+            std::thread::yield_now();
+        }
+        let (gone, _) = crowd.stream(device);
+        ask(&gone, Ask::Stat(Blob::default()));
+        while crowd.threads.state().ready.is_empty() {
+            std::thread::yield_now();
+        }
+        rustix::net::shutdown(&gone, rustix::net::Shutdown::Write).unwrap();
+        assert!(packet::receive(&gone, &mut vec![0; PACKET]).unwrap().is_none(), "it is closed");
+        let state = crowd.threads.state();
+        assert_eq!(state.devices[&device].streams, OF_ONE);
+        drop((state, slow));
     }
 
     #[test]

@@ -1,20 +1,30 @@
-//! A stream that a worker serves, and the seat of its conversation.
+//! A stream that a worker serves, the seat of its conversation, and its share of all streams.
 //!
 //! However the stream ends (it breaks, its link is over, its device is removed), the seat is free
 //! only once the worker has let go. Nothing that was requested on the stream can happen after that,
-//! so the next stream of the conversation may be admitted.
+//! so the next stream of the conversation may be admitted. Until then the
+//! stream counts as open: it has descriptors here and in the worker.
+
+use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
 use crate::conversations::Seat;
 use crate::files::pipe::Pipe;
+use crate::links::Entered;
 
-/// A pipe to a worker, with the seat.
-pub(super) struct SeatedPipe(Option<(Pipe, Seat)>);
+/// A pipe to a worker, with the seat and the share of the stream.
+pub(super) struct SeatedPipe(Option<(Pipe, Held)>);
+
+/// What is free again once the worker has let go.
+struct Held {
+    _seat: Seat,
+    _entered: Arc<Entered>,
+}
 
 impl SeatedPipe {
-    pub(super) fn new(pipe: Pipe, seat: Seat) -> Self {
-        Self(Some((pipe, seat)))
+    pub(super) fn new(pipe: Pipe, seat: Seat, entered: Arc<Entered>) -> Self {
+        Self(Some((pipe, Held { _seat: seat, _entered: entered })))
     }
 
     /// The pipe to the worker.
@@ -31,20 +41,18 @@ impl SeatedPipe {
 
 impl Drop for SeatedPipe {
     fn drop(&mut self) {
-        let Some((pipe, seat)) = self.0.take() else { return };
+        let Some((pipe, held)) = self.0.take() else { return };
         // Without a runtime the agent is about to end, and its workers with it.
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
             pipe.let_go().await;
-            drop(seat);
+            drop(held);
         });
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use farwire_protocol::id::{Id, Nonce};
     use farwire_protocol::surface::Surface;
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -63,7 +71,9 @@ mod tests {
         let all = Arc::new(Conversations::<()>::default());
         let owner = Arc::new(Principal::new(Id([1; 32]), Surface::Human, ""));
         let seat = all.enter(&owner, Nonce([2; 16]), 0, ()).await.unwrap();
-        let serving = SeatedPipe::new(Pipe::new(ours, Waits::new()).unwrap(), seat);
+        let entered = Arc::new(Entered::of(owner.device));
+        let share = Arc::downgrade(&entered);
+        let serving = SeatedPipe::new(Pipe::new(ours, Waits::new()).unwrap(), seat, entered);
         drop(serving);
         let (later, who) = (all.clone(), owner.clone());
         let next =
@@ -72,8 +82,10 @@ mod tests {
             yield_now().await;
         }
         assert!(!next.is_finished(), "the worker may still be at it");
+        assert!(share.upgrade().is_some(), "it counts as open as long");
         drop(worker);
         assert!(next.await.unwrap());
+        assert!(share.upgrade().is_none());
     }
 
     #[tokio::test]
@@ -84,7 +96,8 @@ mod tests {
         let all = Conversations::<()>::default();
         let owner = Arc::new(Principal::new(Id([1; 32]), Surface::Human, ""));
         let seat = all.enter(&owner, Nonce([2; 16]), 0, ()).await.unwrap();
-        SeatedPipe::new(Pipe::new(ours, Waits::new()).unwrap(), seat).finish();
+        let entered = Arc::new(Entered::of(owner.device));
+        SeatedPipe::new(Pipe::new(ours, Waits::new()).unwrap(), seat, entered).finish();
         assert!(all.enter(&owner, Nonce([2; 16]), 1, ()).await.is_ok());
     }
 }
