@@ -250,6 +250,9 @@ impl Draft<'_> {
         };
         let (dir, to) = (&self.place.dir, &self.place.name[..]);
         let in_place = tree.hold_in_place(&[&self.place])?;
+        // Another program may have written to the file since the first check, which can be long
+        // ago: the draft was synced, and the old content kept.
+        tree.admits(&self.place, &self.wanted)?;
         rename(dir.as_fd(), &name, to, flags).map_err(failed)?;
         self.name = None;
         drop((in_place, name_lock));

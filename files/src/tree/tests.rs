@@ -512,6 +512,24 @@ fn the_directory_of_what_is_durable_is_synced() {
 }
 
 #[test]
+fn what_another_program_writes_before_a_replacement_is_not_lost() {
+    let place = Place::new();
+    let tree = place.writable();
+    fs::write(place.at("file"), "old").unwrap();
+    let revision = Some(tree.stat(&rel("file")).unwrap().revision);
+    let wanted = WriteOptions { how: How::Replace, revision, ..WriteOptions::default() };
+    let mut draft = tree.draft(&rel("file"), wanted).unwrap();
+    draft.write(b"ours").unwrap();
+    let done = draft.commit_with(|_, _| {
+        fs::write(place.at("file"), "theirs").unwrap();
+        Ok(())
+    });
+    assert_eq!(kind(done), Kind::ChangedMeanwhile);
+    assert_eq!(fs::read(place.at("file")).unwrap(), b"theirs");
+    assert_eq!(fs::read_dir(place.at("")).unwrap().count(), 1, "no draft is left");
+}
+
+#[test]
 fn a_root_that_was_removed_is_no_empty_directory() {
     let place = Place::new();
     let tree = place.writable();
