@@ -30,6 +30,7 @@ mod sweep;
 mod walk;
 
 pub(crate) use self::access::mode_without_acl;
+pub(crate) use self::content::has_no_size;
 pub(crate) use self::copy::is_left_out;
 pub use self::copy::{Copied, LeftOut};
 pub use self::draft::{Draft, WriteOptions, remember_umask};

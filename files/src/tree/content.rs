@@ -76,7 +76,7 @@ pub(super) fn copy_one(
     Ok(bytes)
 }
 
-/// Copies the bytes that the file had when it was opened. Returns the size.
+/// Copies the bytes that the file had when it was opened. Returns how many.
 ///
 /// # Errors
 ///
@@ -87,10 +87,71 @@ pub(super) fn copy_content(
     to: &File,
     destination: &mut Destination<'_, '_>,
 ) -> Result<u64, NotCopied> {
-    let (path, size) = (destination.path, from.stat.size);
-    let failed = |error| NotCopied::Unwritten(fault(path, error));
+    let path = destination.path;
     destination.space.begin(0);
-    destination.space.admits(path, size).map_err(NotCopied::Unwritten)?;
+    let size = match has_no_size(from.file, from.stat) {
+        true => copy_to_end(from.file, to, destination)?,
+        false => copy_sized(from, to, destination)?,
+    };
+    rustix::fs::ftruncate(to, size).map_err(|error| NotCopied::Unwritten(fault(path, error)))?;
+    destination.space.begin(size);
+    // Only now can a hole at the end be told from a file that was truncated.
+    let now = Stat::new(&rustix::fs::fstat(from.file).map_err(NotCopied::Unread)?);
+    if now.size < from.stat.size {
+        return Err(NotCopied::Changed(cut_off(path)));
+    }
+    // The file was overwritten: the copy would mix several states.
+    if now.size == from.stat.size && now.revision != from.stat.revision {
+        return Err(NotCopied::Changed(changed_meanwhile(path)));
+    }
+    Ok(size)
+}
+
+/// Whether a file has content although its size is 0, like those of `/proc`. Only reading finds the
+/// end of its content.
+pub(crate) fn has_no_size(file: &File, stat: &Stat) -> bool {
+    stat.size == 0
+        && file.read_at(&mut [0], 0).is_ok_and(|bytes| bytes > 0)
+        // A file that has grown since it was opened has a size now.
+        && rustix::fs::fstat(file).is_ok_and(|now| now.st_size == 0)
+}
+
+/// Copies a file without a size. Returns how much there was.
+fn copy_to_end(
+    from: &File,
+    to: &File,
+    destination: &mut Destination<'_, '_>,
+) -> Result<u64, NotCopied> {
+    let Destination { path, space, listener } = destination;
+    let mut buffer = vec![0; 128 << 10];
+    let mut at = 0;
+    loop {
+        listener.check().map_err(NotCopied::Unwritten)?;
+        let length = from.read_at(&mut buffer, at);
+        let length = length.map_err(|error| NotCopied::Unread(errno(&error)))?;
+        let bytes = buffer.get(..length).unwrap_or_default();
+        if bytes.is_empty() {
+            return Ok(at);
+        }
+        space.take(path, to, bytes.len() as u64).map_err(NotCopied::Unwritten)?;
+        let written = to.write_all_at(bytes, at);
+        written.map_err(|error| NotCopied::Unwritten(fault(path, errno(&error))))?;
+        at += bytes.len() as u64;
+    }
+}
+
+fn errno(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+/// Copies the bytes of a file up to the size that it had, without holes. Returns the size.
+fn copy_sized(
+    from: Source<'_>,
+    to: &File,
+    destination: &mut Destination<'_, '_>,
+) -> Result<u64, NotCopied> {
+    let size = from.stat.size;
+    destination.space.admits(destination.path, size).map_err(NotCopied::Unwritten)?;
     let mut at = 0;
     while at < size {
         let end = match rustix::fs::seek(from.file, SeekFrom::Data(at)) {
@@ -107,17 +168,6 @@ pub(super) fn copy_content(
         };
         at = copy_part(from.file, to, at..end.max(at), destination)?;
     }
-    rustix::fs::ftruncate(to, size).map_err(failed)?;
-    destination.space.begin(size);
-    // Only now can a hole at the end be told from a file that was truncated.
-    let now = Stat::new(&rustix::fs::fstat(from.file).map_err(NotCopied::Unread)?);
-    if now.size < size {
-        return Err(NotCopied::Changed(cut_off(path)));
-    }
-    // The file was overwritten: the copy would mix several states.
-    if now.size == size && now.revision != from.stat.revision {
-        return Err(NotCopied::Changed(changed_meanwhile(path)));
-    }
     Ok(size)
 }
 
@@ -130,7 +180,6 @@ fn copy_part(
 ) -> Result<u64, NotCopied> {
     let Destination { path, space, listener } = destination;
     let Range { start: mut at, end } = range;
-    let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
     let mut buffer = Vec::new();
     while at < end {
         listener.check().map_err(NotCopied::Unwritten)?;
@@ -156,12 +205,12 @@ fn copy_part(
         }
         let length = buffer.len().min(most);
         let length = from.read_at(buffer.get_mut(..length).unwrap_or_default(), at);
-        let length = length.map_err(|error| NotCopied::Unread(errno(error)))?;
+        let length = length.map_err(|error| NotCopied::Unread(errno(&error)))?;
         if length == 0 {
             return Err(NotCopied::Changed(cut_off(path)));
         }
         let written = to.write_all_at(buffer.get(..length).unwrap_or_default(), at);
-        written.map_err(|error| NotCopied::Unwritten(fault(path, errno(error))))?;
+        written.map_err(|error| NotCopied::Unwritten(fault(path, errno(&error))))?;
         space.release((most - length) as u64);
         at += length as u64;
     }

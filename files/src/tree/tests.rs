@@ -530,6 +530,24 @@ fn what_another_program_writes_before_a_replacement_is_not_lost() {
 }
 
 #[test]
+fn a_file_without_a_size_is_copied_to_its_end() {
+    // The kernel gives the files of `/proc` no size.
+    let content = fs::read("/proc/sys/kernel/ostype").unwrap();
+    let file = File::open("/proc/sys/kernel/ostype").unwrap();
+    let stat = Stat::new(&rustix::fs::fstat(&file).unwrap());
+    assert_eq!((stat.size, has_no_size(&file, &stat)), (0, true));
+    let place = Place::new();
+    let tree = place.writable();
+    fs::write(place.at("empty"), "").unwrap();
+    let (empty, none) = tree.open(&rel("empty")).unwrap();
+    assert!(!has_no_size(&empty, &none));
+    let mut draft = tree.draft(&rel("copy"), WriteOptions::default()).unwrap();
+    assert_eq!(draft.copy(&file, &stat).unwrap(), content.len() as u64);
+    draft.commit().unwrap();
+    assert_eq!(fs::read(place.at("copy")).unwrap(), content);
+}
+
+#[test]
 fn a_root_that_was_removed_is_no_empty_directory() {
     let place = Place::new();
     let tree = place.writable();

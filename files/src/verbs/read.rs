@@ -13,7 +13,7 @@ use super::list;
 use super::memory::MemoryShare;
 use crate::path::Rel;
 use crate::peer::{OpenedFile, Peer};
-use crate::tree::Stat;
+use crate::tree::{Stat, has_no_size};
 
 /// The largest file whose lines are counted to the end.
 const COUNTED: u64 = 64 << 20;
@@ -45,7 +45,15 @@ pub(super) fn read(desk: &Desk<'_>, read: &Read, peer: &mut dyn Peer) -> Result<
         file.rewind().map_err(failed)?;
     }
     let mut share = MemoryShare::default();
+    let no_size = has_no_size(&file, &stat);
+    let size = if no_size { u64::MAX } else { stat.size };
     match read.part {
+        Part::Bytes { offset, length } if no_size => {
+            let wanted = offset..length.map_or(u64::MAX, |length| offset.saturating_add(length));
+            let (bytes, more) = send_to_end(desk, &file, wanted, peer)?;
+            done.bytes = Some(bytes);
+            done.more = Some(more);
+        }
         Part::Bytes { offset, length } => {
             let rest = stat.size.saturating_sub(offset);
             let length = length.unwrap_or(rest).min(rest);
@@ -54,7 +62,7 @@ pub(super) fn read(desk: &Desk<'_>, read: &Read, peer: &mut dyn Peer) -> Result<
             done.more = Some(offset.saturating_add(length) < stat.size);
         }
         Part::Lines { first, count, budget } => {
-            share.take(memory_for_lines(&stat, budget))?;
+            share.take(memory_for_lines(size, budget))?;
             let first = first.max(1);
             let wanted = first..first.saturating_add(count.into());
             let mut reads = listener.reader(file.try_clone().map_err(failed)?);
@@ -63,13 +71,49 @@ pub(super) fn read(desk: &Desk<'_>, read: &Read, peer: &mut dyn Peer) -> Result<
             say_if_changed(OpenedFile { file: &file, path: &path, stat: &stat }, peer)?;
         }
         Part::Tail { count, budget } => {
-            share.take(memory_for_lines(&stat, budget))?;
-            let lines = tail(&mut file, &stat, u64::from(count), limit(budget)).map_err(failed)?;
+            share.take(memory_for_lines(size, budget))?;
+            let (many, limit) = (u64::from(count), limit(budget));
+            let lines = match no_size {
+                true => tail_to_end(&mut listener.reader(&file), many, limit),
+                false => tail(&mut file, &stat, many, limit),
+            };
+            let lines = lines.map_err(failed)?;
             lines.send(&mut done, peer)?;
             say_if_changed(OpenedFile { file: &file, path: &path, stat: &stat }, peer)?;
         }
     }
     Ok(done)
+}
+
+/// Sends a range of a file without a size. Returns how many bytes there were, and whether more
+/// follow.
+fn send_to_end(
+    desk: &Desk<'_>,
+    mut file: &File,
+    wanted: Range<u64>,
+    peer: &mut dyn Peer,
+) -> Result<(u64, bool), VerbError> {
+    let failed = |error: std::io::Error| {
+        VerbError::Failed(Failure::caused(Kind::Io, "the file cannot be read on", &error))
+    };
+    let mut block = vec![0; BLOCK];
+    let (mut at, mut sent) = (0, 0);
+    file.rewind().map_err(failed)?;
+    // Some of these files cannot be read from the middle.
+    loop {
+        desk.tree.listener().check()?;
+        let length = file.read(&mut block).map_err(failed)?;
+        let next = at + length as u64;
+        let within = |end: u64| usize::try_from(end.clamp(at, next) - at).unwrap_or(length);
+        let (from, to) = (within(wanted.start), within(wanted.end));
+        let bytes = block.get(from..to).unwrap_or_default();
+        peer.data(bytes)?;
+        sent += bytes.len() as u64;
+        if length == 0 || next > wanted.end {
+            return Ok((sent, next > wanted.end));
+        }
+        at = next;
+    }
 }
 
 /// Sends the current entry of a file if it changed while it was read.
@@ -88,8 +132,8 @@ fn limit(budget: u32) -> usize {
 }
 
 /// Memory for collecting lines: twice their size, because they are joined.
-fn memory_for_lines(stat: &Stat, budget: u32) -> usize {
-    let found = limit(budget).min(usize::try_from(stat.size).unwrap_or(BUDGET));
+fn memory_for_lines(size: u64, budget: u32) -> usize {
+    let found = limit(budget).min(usize::try_from(size).unwrap_or(BUDGET));
     2 * (found + BLOCK)
 }
 
@@ -187,12 +231,7 @@ fn tail(file: &mut File, stat: &Stat, many: u64, budget: usize) -> std::io::Resu
             break;
         }
     }
-    let mut from = 0;
-    let surplus = count(&bytes).saturating_sub(many);
-    for _ in 0..surplus {
-        let rest = bytes.get(from..).unwrap_or_default();
-        from += rest.iter().position(|&byte| byte == b'\n').map_or(rest.len(), |at| at + 1);
-    }
+    let mut from = start_of_last(&bytes, many);
     let within = bytes.len() - from > budget;
     from = from.max(bytes.len().saturating_sub(budget));
     let begin = at + from as u64;
@@ -216,6 +255,40 @@ fn tail(file: &mut File, stat: &Stat, many: u64, budget: usize) -> std::io::Resu
     }
     found.cut |= within;
     Ok(found)
+}
+
+/// Where the last lines begin.
+fn start_of_last(bytes: &[u8], many: u64) -> usize {
+    let mut from = 0;
+    for _ in 0..count(bytes).saturating_sub(many) {
+        let rest = bytes.get(from..).unwrap_or_default();
+        from += rest.iter().position(|&byte| byte == b'\n').map_or(rest.len(), |at| at + 1);
+    }
+    from
+}
+
+/// Like [`tail`], of a file that can only be read from its beginning.
+fn tail_to_end(file: &mut impl std::io::Read, many: u64, budget: usize) -> std::io::Result<Lines> {
+    let mut bytes = Vec::new();
+    let mut block = vec![0; BLOCK];
+    // The lines, and whether there were bytes, that are no longer in `bytes`.
+    let (mut before, mut cut) = (0, false);
+    loop {
+        let length = file.read(&mut block)?;
+        let Some(read) = block.get(..length).filter(|read| !read.is_empty()) else { break };
+        bytes.extend_from_slice(read);
+        if bytes.len() > 2 * budget {
+            let old = bytes.drain(..bytes.len() - budget);
+            before += old.filter(|&byte| byte == b'\n').count() as u64;
+            cut = true;
+        }
+    }
+    let all = before + count(&bytes);
+    let from = start_of_last(&bytes, many.max(1)).max(bytes.len().saturating_sub(budget));
+    let bytes = bytes.split_off(from);
+    let count = count(&bytes);
+    let first = Some(all.saturating_sub(count) + 1);
+    Ok(Lines { bytes, first, all: Some(all), cut: cut || from > 0, count })
 }
 
 #[cfg(test)]
@@ -249,6 +322,7 @@ mod tests {
             prop_assert_eq!(found.cut, to < all.len() && usize::try_from(first - 1 + many).unwrap() < all.len() || first + many <= all.len() as u64);
             let (mut opened, stat) = file(bytes);
             let found = tail(&mut opened, &stat, many, 1000).unwrap();
+            prop_assert_eq!(&tail_to_end(&mut &bytes[..], many, 1000).unwrap(), &found);
             let from = all.len() - usize::try_from(many.max(1)).unwrap().min(all.len());
             prop_assert_eq!(&found.bytes, &all[from..].concat());
             prop_assert_eq!((found.first, found.all), (Some(from as u64 + 1), Some(all.len() as u64)));

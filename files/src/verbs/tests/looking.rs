@@ -425,3 +425,26 @@ fn what_a_tree_holds_is_summed_up() {
     let done = usage("d/one");
     assert_eq!((done.bytes, done.files, done.count), (Some(3), Some(1), Some(0)));
 }
+
+#[test]
+fn a_file_without_a_size_is_read_to_its_end() {
+    // The kernel gives the files of `/proc` no size.
+    let root = File::open("/proc/sys/kernel").unwrap();
+    let tree = &Tree::enter(root.into(), Rules::default()).unwrap();
+    let transfers = &Transfers::default();
+    let desk = Desk { tree, undo: None, transfers, who: "me", device: Id([1; 32]) };
+    for (part, expected) in [
+        (Part::Bytes { offset: 0, length: None }, ("Linux\n", Some(false))),
+        (Part::Bytes { offset: 2, length: Some(2) }, ("nu", Some(true))),
+        (Part::Lines { first: 1, count: 9, budget: 100 }, ("Linux\n", Some(false))),
+        (Part::Tail { count: 1, budget: 100 }, ("Linux\n", Some(false))),
+    ] {
+        let path = blob("ostype");
+        let read = Read { path, part, revision: None, hash: None, before: None };
+        let mut asker = Asker::default();
+        let Ok(done) = answer(&desk, &Ask::Read(read), &mut asker) else { panic!("{part:?}") };
+        let (text, more) = expected;
+        assert_eq!((&asker.data[..], done.more), (text.as_bytes(), more), "{part:?}");
+        assert_eq!(done.bytes, Some(text.len() as u64), "{part:?}");
+    }
+}
