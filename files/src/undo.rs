@@ -182,7 +182,15 @@ fn name(hash: &[u8]) -> String {
 }
 
 fn store_failure(error: impl Into<io::Error>) -> Failure {
-    Failure::new(Kind::Io, format!("the undo store: {}", error.into()))
+    let error = error.into();
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            let text = "the disk of the undo store is full";
+            Failure::new(Kind::DiskFull, text)
+                .with_hint("free some space there: the store is in the state directory of the agent")
+        }
+        _ => Failure::new(Kind::Io, format!("the undo store: {error}")),
+    }
 }
 
 impl Undo {
@@ -306,6 +314,17 @@ impl Undo {
             let Some(freed) = index.forget_oldest() else { return };
             self.remove(index, freed);
         }
+    }
+
+    /// Forgets the oldest changes until more than `bytes` bytes of what they kept are gone from the
+    /// disk. Returns whether any are.
+    fn free(&self, index: &mut StoreIndex, bytes: u64) -> bool {
+        let before = index.bytes;
+        while before - index.bytes <= bytes {
+            let Some(freed) = index.forget_oldest() else { break };
+            self.remove(index, freed);
+        }
+        index.bytes < before
     }
 
     /// Removes those of the contents that no change needs any more.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 
 use farwire_protocol::cbor::Blob;
-use farwire_protocol::failure::Failure;
+use farwire_protocol::failure::{Failure, Kind};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 
@@ -54,7 +54,22 @@ impl<'a> Keeping<'a> {
 
     /// Keeps the content of a file. Returns its hash and size; `None` if it is too large, or
     /// questions in progress keep too much.
-    pub(crate) fn keep(&mut self, mut file: &File) -> Result<Option<(Blob, u64)>, Failure> {
+    pub(crate) fn keep(&mut self, file: &File) -> Result<Option<(Blob, u64)>, Failure> {
+        loop {
+            match self.keep_once(file) {
+                // The disk may be full although the store has not reached its limit.
+                Err(failure) if failure.kind == Kind::DiskFull => {
+                    let size = file.metadata().map_err(store_failure)?.len();
+                    if !self.undo.free(&mut self.undo.index(), size) {
+                        return Err(failure);
+                    }
+                }
+                kept => return kept,
+            }
+        }
+    }
+
+    fn keep_once(&mut self, mut file: &File) -> Result<Option<(Blob, u64)>, Failure> {
         io::Seek::rewind(&mut file).map_err(store_failure)?;
         let size = file.metadata().map_err(store_failure)?.len();
         let mut reservation = Reservation { undo: self.undo, bytes: 0 };
@@ -131,7 +146,13 @@ impl<'a> Keeping<'a> {
         let (change, undone, unexpected, order) = (index.next, false, None, None);
         let record =
             ChangeRecord { change, verb, who, time: now(), steps, undone, unexpected, order };
-        let length = index.journal.append(&self.undo.store, &record)?;
+        let length = loop {
+            match index.journal.append(&self.undo.store, &record) {
+                Err(failure) if failure.kind == Kind::DiskFull && self.undo.free(&mut index, 0) => {
+                }
+                appended => break appended?,
+            }
+        };
         index.next += 1;
         index.insert(record, length);
         self.undo.make_room(&mut index, 0);

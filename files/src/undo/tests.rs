@@ -193,3 +193,21 @@ fn a_directory_whose_rights_were_not_written_down_is_still_read() {
         assert_eq!(cbor::decode::<Snapshot>(&cbor::encode(&was), 100).unwrap(), was);
     }
 }
+
+#[test]
+fn on_a_full_disk_the_oldest_changes_make_room() {
+    let place = tempfile::tempdir().unwrap();
+    let undo = open(place.path(), QUOTA);
+    for content in [b"aaaa", b"bbbb", b"cccc", b"dddd"] {
+        change(&undo, content);
+    }
+    assert!(undo.free(&mut undo.index(), 5));
+    let changes = undo.records().iter().map(|one| one.change).collect::<Vec<_>>();
+    assert_eq!(changes, [4, 3]);
+    assert!(undo.content(&Sha256::digest(b"bbbb")).is_err());
+    assert!(undo.free(&mut undo.index(), u64::MAX) && undo.records().is_empty());
+    assert!(!undo.free(&mut undo.index(), 0), "nothing is left to be forgotten");
+    let full = store_failure(rustix::io::Errno::NOSPC);
+    assert_eq!(full.kind, Kind::DiskFull);
+    assert!(full.message.contains("disk is full"), "{full}");
+}
