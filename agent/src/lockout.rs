@@ -6,7 +6,7 @@
 //! stay ends with every stream on it, and its device's queued jobs are cancelled; running programs
 //! go on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use farwire_keystore::{Enrolled, Enrollment};
@@ -68,11 +68,17 @@ fn not_enrolled() -> Failure {
     Failure::new(Kind::NotEnrolled, "this agent has left its workspace")
 }
 
+/// Each device once: a failure to read it counts once in a look, whether it is connected, has
+/// something waiting, or both.
+fn each_once(ids: impl Iterator<Item = Id>) -> HashSet<Id> {
+    ids.collect()
+}
+
 /// Reads the file of each device that is connected or has queued jobs, and ends what may not stay.
 fn look(agent: &Agent, failed: &mut HashMap<Id, u32>) {
     let connected = agent.services.links.bundles();
     let waiting = agent.services.jobs.waiting();
-    let ids: Vec<Id> = connected.iter().map(|bundle| bundle.id).chain(waiting).collect();
+    let ids = each_once(connected.iter().map(|bundle| bundle.id).chain(waiting));
     failed.retain(|id, _| ids.contains(id));
     for id in ids {
         let known = agent.state.devices().lookup(&id);
@@ -100,5 +106,17 @@ fn look(agent: &Agent, failed: &mut HashMap<Id, u32>) {
         if gone {
             agent.services.jobs.withdraw(&id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_is_connected_and_has_something_waiting_is_looked_at_once() {
+        let (one, other) = (Id([1; 32]), Id([2; 32]));
+        let ids = each_once([one, other].into_iter().chain([one]));
+        assert_eq!(ids, HashSet::from([one, other]));
     }
 }
