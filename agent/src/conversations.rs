@@ -8,14 +8,15 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::id::Nonce;
+use farwire_protocol::id::{Id, Nonce};
 use farwire_protocol::streams::run::Delivery;
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
 use crate::gate::principal::Principal;
 
-/// At most this many are remembered without a stream; the oldest go first.
+/// At most this many of each device are remembered without a stream; the oldest go first. Other
+/// devices take nothing from them, however many streams they open.
 const KEPT: usize = 1_024;
 
 /// At most this many are checked for one that can go.
@@ -31,17 +32,15 @@ pub(crate) struct Conversations<A = About> {
 
 impl<A> Default for Conversations<A> {
     fn default() -> Self {
-        Self {
-            inner: Mutex::new(ConversationTable { all: HashMap::new(), order: VecDeque::new() }),
-        }
+        Self { inner: Mutex::new(ConversationTable { all: HashMap::new(), order: HashMap::new() }) }
     }
 }
 
 #[derive(Debug)]
 struct ConversationTable<A> {
     all: HashMap<Key, Conversation<A>>,
-    /// In the order in which they are checked when there are too many.
-    order: VecDeque<Key>,
+    /// Those of each device, in the order in which they are checked when there are too many.
+    order: HashMap<Id, VecDeque<Key>>,
 }
 
 #[derive(Debug)]
@@ -146,26 +145,28 @@ impl<A: Clone> Conversations<A> {
 
 impl<A> ConversationTable<A> {
     fn insert(&mut self, key: Key, generation: u32, about: A) -> Seat {
-        self.make_room();
+        let device = key.0.device;
+        self.make_room(device);
         let seat = Arc::new(tokio::sync::Mutex::new(()));
         let detach = CancellationToken::new();
         let taken = seat.clone().try_lock_owned().expect("nobody else knows it");
         let conversation = Conversation { generation, about, detach: detach.clone(), seat };
         self.all.insert(key.clone(), conversation);
-        self.order.push_back(key);
+        self.order.entry(device).or_default().push_back(key);
         Seat { detached: detach, _seat: taken }
     }
 
-    /// Forgets a conversation without a stream, if there are too many. Those with a stream are
-    /// checked again after all others.
-    fn make_room(&mut self) {
+    /// Forgets a conversation of a device without a stream, if there are too many. Those with a
+    /// stream are checked again after all others.
+    fn make_room(&mut self, device: Id) {
+        let Some(order) = self.order.get_mut(&device) else { return };
         for _ in 0..LOOKS {
-            if self.order.len() < KEPT {
+            if order.len() < KEPT {
                 return;
             }
-            let Some(key) = self.order.pop_front() else { return };
+            let Some(key) = order.pop_front() else { return };
             if self.all.get(&key).is_some_and(|one| one.seat.try_lock().is_err()) {
-                self.order.push_back(key);
+                order.push_back(key);
             } else {
                 self.all.remove(&key);
             }
@@ -175,7 +176,6 @@ impl<A> ConversationTable<A> {
 
 #[cfg(test)]
 mod tests {
-    use farwire_protocol::id::Id;
     use farwire_protocol::surface::Surface;
 
     use super::*;
@@ -244,9 +244,20 @@ mod tests {
             drop(all.create(&owner, number(n), about()).unwrap());
         }
         let inner = all.lock();
-        assert!(inner.all.len() <= KEPT && inner.order.len() == inner.all.len());
+        let ordered = inner.order[&owner.device].len();
+        assert!(inner.all.len() <= KEPT && ordered == inner.all.len());
         assert!(inner.all.contains_key(&(owner.clone(), number(0))), "it has a stream");
         assert!(inner.all.contains_key(&(owner, number(4_999))));
         drop((inner, held));
+    }
+    #[test]
+    fn the_streams_of_one_device_make_no_other_forget_a_conversation() {
+        let all = Conversations::<About>::default();
+        let (victim, crowd) = (owner(1), owner(2));
+        drop(all.create(&victim, Nonce([2; 16]), about()).unwrap());
+        for n in 0..2 * KEPT as u128 {
+            drop(all.create(&crowd, Nonce(n.to_be_bytes()), about()).unwrap());
+        }
+        assert!(all.lock().all.contains_key(&(victim, Nonce([2; 16]))));
     }
 }
