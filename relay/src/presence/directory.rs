@@ -78,6 +78,7 @@ impl Directory {
             sighting: Sighting { agent, left: None, duplicate: None },
             unsaved: false,
         });
+        entry.workspace = server.workspace;
         let before = std::mem::replace(&mut entry.suspended, server.suspended);
         server.suspended && !before
     }
@@ -286,6 +287,16 @@ mod tests {
         directory.admit_devices(AGENT, at(1), vec![OTHER.id]);
         directory.agent_arrived(AGENT, present_agent(2, 1)).unwrap();
         assert!(!directory.may_see(OTHER, AGENT), "a new connection says again whom it admits");
+    }
+
+    #[test]
+    fn a_record_that_another_workspace_has_now_is_for_that_workspace_alone() {
+        let mut directory = directory();
+        directory.agent_arrived(AGENT, present_agent(1, 1)).unwrap();
+        directory.record(AGENT, &server(OTHER.workspace, AGENT, false));
+        let reach = Reach { at: at(1), by_admission: false };
+        assert_eq!(directory.reach(OTHER, AGENT.target()), Ok(reach));
+        assert_eq!(directory.reach(OWNER, AGENT.target()), Err(Reset::UnknownServer));
     }
 
     #[test]
