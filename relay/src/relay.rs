@@ -69,12 +69,39 @@ impl Relay {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Writes down what was seen of agents since the last time.
+    /// Writes down what was seen of agents since the last time. No agent is accepted meanwhile: what
+    /// was seen of it before would be written onto its new record.
     pub(crate) async fn save_sightings(&self) {
+        let _order = self.changes.lock().await;
         let sightings = self.presence.take_sightings();
         if !sightings.is_empty() && self.store.note_sightings(&sightings).await.is_err() {
             // The store has logged why. They are written with the next ones.
             self.presence.return_sightings(&sightings);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use farwire_protocol::id::Id;
+
+    use crate::testing::{poll_once, relay, server};
+    use crate::workspace::WorkspaceId;
+
+    #[tokio::test]
+    async fn sightings_are_not_on_their_way_to_the_store_while_a_record_changes() {
+        let test = relay().await;
+        let (relay, agent) = (&test.relay, Id([9; 32]));
+        let changing = relay.changes.lock().await;
+        relay.presence.record(&server(WorkspaceId(1), agent, false));
+        relay.presence.note_duplicate(agent);
+        assert_eq!(poll_once(relay.save_sightings()), None);
+        // The change is the acceptance of this agent, of which nothing has been seen since.
+        relay.presence.record_accepted(&server(WorkspaceId(1), agent, false));
+        drop(changing);
+        assert_eq!(relay.presence.take_sightings(), []);
+        relay.presence.note_duplicate(agent);
+        relay.save_sightings().await;
+        assert_eq!(relay.presence.take_sightings(), [], "they have been written");
     }
 }
