@@ -82,7 +82,8 @@ pub(crate) trait Store: Debug + Send + Sync {
         update: &'a ServerUpdate,
     ) -> Stored<'a, Server>;
 
-    /// Removes a server with its enrollments and mail, and returns what it was.
+    /// Removes a server with its enrollments and mail, and returns what it was. Forgets its agent if
+    /// that has never connected.
     fn remove_server<'a>(&'a self, workspace: WorkspaceId, name: &'a str) -> Stored<'a, Server>;
 
     /// Writes down sightings, in one transaction. Agents without a record are skipped.
@@ -112,7 +113,9 @@ pub(crate) trait Store: Debug + Send + Sync {
     /// Returns the answer to an enrollment: one piece of mail, or none before it is answered.
     fn enrollment_answer(&self, enrollment: Nonce) -> Stored<'_, Mail>;
 
-    /// Keeps the answer to an enrollment and binds the accepted agent to the record.
+    /// Keeps the answer to an enrollment and binds the accepted agent to the record. Only the same
+    /// answer with the same bundle may be repeated. Forgets the agent that the record had before if
+    /// that has never connected.
     fn accept_agent<'a>(
         &'a self,
         workspace: WorkspaceId,

@@ -352,6 +352,46 @@ pub(crate) async fn a_removed_server_takes_its_tokens_with_it(store: Arc<dyn Sto
     create(&*store, workspace, "web-1", 1).await.expect("name and token are free again");
 }
 
+pub(crate) async fn an_answer_accepts_one_bundle(store: Arc<dyn Store>) {
+    let Founded { workspace, domain } = new_workspace(&*store, 1).await;
+    create(&*store, workspace, "web-1", 1).await.unwrap();
+    accept(&*store, workspace, 1, &agent(3, domain)).await.unwrap();
+    let newer = bundle(3, IdKind::Agent, |bundle| (bundle.trust_domain, bundle.seq) = (domain, 2));
+    for another in [agent(4, domain), newer] {
+        let refused = accept(&*store, workspace, 1, &another).await.unwrap_err();
+        assert_eq!(refused.kind, Kind::TokenUsed);
+    }
+    accept(&*store, workspace, 1, &agent(3, domain)).await.expect("it may be repeated");
+    assert_eq!(store.server_of_agent(agent(3, domain).id).await.unwrap().record.name, "web-1");
+}
+
+pub(crate) async fn an_agent_that_never_connected_is_forgotten_with_its_record(
+    store: Arc<dyn Store>,
+) {
+    let Founded { workspace, domain } = new_workspace(&*store, 1).await;
+    let at = |seq| {
+        bundle(3, IdKind::Agent, move |bundle| (bundle.trust_domain, bundle.seq) = (domain, seq))
+    };
+    create(&*store, workspace, "web-1", 1).await.unwrap();
+    accept(&*store, workspace, 1, &at(5)).await.unwrap();
+    store.remove_server(workspace, "web-1").await.unwrap();
+    create(&*store, workspace, "web-1", 1).await.unwrap();
+    accept(&*store, workspace, 1, &at(4)).await.expect("nothing is known of it any more");
+    // Another agent takes its record.
+    let enrollment = Some(Nonce([2; 16]));
+    let update = ServerUpdate { name: "web-1".to_owned(), enrollment, ..ServerUpdate::default() };
+    store.update_server(workspace, &update).await.unwrap();
+    accept(&*store, workspace, 2, &agent(4, domain)).await.unwrap();
+    create(&*store, workspace, "web-2", 3).await.unwrap();
+    accept(&*store, workspace, 3, &at(3)).await.expect("nothing is known of it any more");
+    // Of one that has connected the newest bundle is kept.
+    store.admit_agent(&at(3), workspace).await.unwrap();
+    store.remove_server(workspace, "web-2").await.unwrap();
+    create(&*store, workspace, "web-2", 3).await.unwrap();
+    let older = accept(&*store, workspace, 3, &at(2)).await.unwrap_err();
+    assert_eq!(older.kind, Kind::RelayDenied);
+}
+
 pub(crate) async fn sweeping_leaves_what_somebody_may_still_ask_for(store: Arc<dyn Store>) {
     let Founded { workspace, domain } = new_workspace(&*store, 1).await;
     create(&*store, workspace, "web-1", 1).await.unwrap();

@@ -82,6 +82,14 @@ pub(super) struct KeptEnrollment {
     pub(super) answered: Option<i64>,
 }
 
+/// An answer as it is kept.
+#[derive(Clone, Debug)]
+pub(super) struct KeptAnswer {
+    pub(super) blob: Vec<u8>,
+    /// The SHA-256 of the agent's bundle; older versions did not keep it.
+    pub(super) bundle: Option<Vec<u8>>,
+}
+
 /// What becomes of a request that was sent to a mailbox.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Filing {
@@ -261,9 +269,17 @@ pub(super) fn check_mail_size(what: &str, blob: &[u8]) -> Result<(), Failure> {
     Err(Failure::new(Kind::TooLarge, format!("an enrollment {what} is at most 16 KiB")))
 }
 
-/// Checks that an answer does not contradict the one that was given before.
-pub(super) fn check_answer(previous: Option<&[u8]>, answer: &[u8]) -> Result<(), Failure> {
-    if previous.is_none_or(|previous| previous == answer) {
+/// Checks that an answer, and the bundle that it accepts, are those that were given before, if any
+/// were. `bundle` is the SHA-256 of the bundle.
+pub(super) fn check_answer(
+    previous: Option<&KeptAnswer>,
+    blob: &[u8],
+    bundle: &[u8],
+) -> Result<(), Failure> {
+    let same = previous.is_none_or(|previous| {
+        previous.blob == blob && previous.bundle.as_ref().is_none_or(|known| known == bundle)
+    });
+    if same {
         return Ok(());
     }
     Err(Failure::new(Kind::TokenUsed, "the enrollment has already been answered"))

@@ -86,8 +86,16 @@ fn a_request_is_filed_by_what_its_enrollment_has() {
 
 #[test]
 fn an_answer_may_be_repeated_and_not_changed() {
-    assert!(check_answer(None, b"yes").is_ok() && check_answer(Some(b"yes"), b"yes").is_ok());
-    assert_eq!(kind(check_answer(Some(b"yes"), b"no")), Kind::TokenUsed);
+    let kept = |bundle: Option<&[u8]>| {
+        let (blob, bundle) = (b"yes".to_vec(), bundle.map(<[u8]>::to_vec));
+        KeptAnswer { blob, bundle }
+    };
+    let known = kept(Some(b"agent"));
+    assert!(check_answer(None, b"yes", b"agent").is_ok());
+    assert!(check_answer(Some(&known), b"yes", b"agent").is_ok());
+    assert_eq!(kind(check_answer(Some(&known), b"no", b"agent")), Kind::TokenUsed);
+    assert_eq!(kind(check_answer(Some(&known), b"yes", b"another")), Kind::TokenUsed);
+    assert!(check_answer(Some(&kept(None)), b"yes", b"agent").is_ok(), "of an older version");
     assert!(check_mail_size("answer", &[0; MAIL_LIMIT]).is_ok());
     assert_eq!(kind(check_mail_size("answer", &[0; MAIL_LIMIT + 1])), Kind::TooLarge);
 }

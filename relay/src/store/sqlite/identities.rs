@@ -149,6 +149,20 @@ pub(super) async fn keep(
     .map_err(database_failure)
 }
 
+/// Deletes an agent that no record names any more, unless it has connected: of a bundle that was
+/// only accepted nothing is known but the word of the workspace that accepted it.
+pub(super) async fn forget_unproven(
+    connection: &mut SqliteConnection,
+    agent: Id,
+) -> Result<(), Failure> {
+    sqlx::query("DELETE FROM identities WHERE id = ? AND proven = 0 AND workspace IS NULL")
+        .bind(agent.0.to_vec())
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(database_failure)
+}
+
 /// Returns whether another identity has connected with the `KT` of this bundle.
 async fn has_proven_key(
     connection: &mut SqliteConnection,

@@ -17,7 +17,8 @@ use super::{identities, servers};
 use crate::clock::{now, seconds};
 use crate::store::records::{Acceptance, StoredRequest};
 use crate::store::rules::{
-    self, BundleSource, Filing, KeptEnrollment, MAIL_KEPT, REQUESTS_READ, unknown_enrollment,
+    self, BundleSource, Filing, KeptAnswer, KeptEnrollment, MAIL_KEPT, REQUESTS_READ,
+    unknown_enrollment,
 };
 use crate::workspace::WorkspaceId;
 
@@ -149,22 +150,33 @@ pub(super) async fn accept_agent(
         .await?
         .filter(|row| enrollment_from(row).workspace == workspace)
         .ok_or_else(unknown_enrollment)?;
-    rules::check_answer(row.get("answer"), &answer.blob)?;
+    let bundle = Sha256::digest(agent.encode()).to_vec();
+    let previous: Option<Vec<u8>> = row.get("answer");
+    let previous = previous.map(|blob| KeptAnswer { blob, bundle: row.get("bundle") });
+    rules::check_answer(previous.as_ref(), &answer.blob, &bundle)?;
     check_binding(&mut writer, workspace, agent).await?;
     let record: Vec<u8> = row.get("record");
     let before = bound_agent(&mut writer, &record).await?;
     identities::keep(&mut writer, agent, BundleSource::Acceptance).await?;
-    sqlx::query("UPDATE enrollments SET answer = ?, answered = coalesce(answered, ?) WHERE id = ?")
-        .bind(&answer.blob.0)
-        .bind(now())
-        .bind(answer.enrollment.0.to_vec())
-        .execute(&mut *writer)
-        .await
-        .map_err(database_failure)?;
+    sqlx::query(
+        "UPDATE enrollments SET answer = ?, bundle = ?, answered = coalesce(answered, ?) \
+         WHERE id = ?",
+    )
+    .bind(&answer.blob.0)
+    .bind(bundle)
+    .bind(now())
+    .bind(answer.enrollment.0.to_vec())
+    .execute(&mut *writer)
+    .await
+    .map_err(database_failure)?;
     bind_agent(&mut writer, &record, agent.id).await?;
+    let replaced = before.filter(|before| *before != agent.id);
+    if let Some(replaced) = replaced {
+        identities::forget_unproven(&mut writer, replaced).await?;
+    }
     let server = servers::find_agent(&mut writer, agent.id).await?;
     writer.commit().await?;
-    Ok(Acceptance { server, replaced: before.filter(|before| *before != agent.id) })
+    Ok(Acceptance { server, replaced })
 }
 
 async fn check_binding(

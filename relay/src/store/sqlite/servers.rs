@@ -9,6 +9,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
 use super::connections::{Sqlite, damaged_record, database_failure};
+use super::identities;
 use crate::clock::{now, seconds};
 use crate::store::records::{Server, ServerPage, Sighting};
 use crate::store::rules::{self, SERVERS_READ, is_duplicate};
@@ -132,6 +133,9 @@ pub(super) async fn remove(
         .execute(&mut *writer)
         .await
         .map_err(database_failure)?;
+    if let Some(agent) = server.record.agent {
+        identities::forget_unproven(&mut writer, agent).await?;
+    }
     writer.commit().await?;
     Ok(server)
 }

@@ -64,6 +64,8 @@ conformance! {
     sightings_are_kept_together_and_a_duplicate_is_forgotten_in_time
     a_name_as_long_as_a_message_is_answered_in_short
     a_removed_server_takes_its_tokens_with_it
+    an_answer_accepts_one_bundle
+    an_agent_that_never_connected_is_forgotten_with_its_record
     sweeping_leaves_what_somebody_may_still_ask_for
 }
 
