@@ -392,6 +392,22 @@ pub(crate) async fn an_agent_that_never_connected_is_forgotten_with_its_record(
     assert_eq!(older.kind, Kind::RelayDenied);
 }
 
+pub(crate) async fn an_enrollment_id_is_used_once(store: Arc<dyn Store>) {
+    let workspace = new_workspace(&*store, 1).await.workspace;
+    let other = new_workspace(&*store, 2).await.workspace;
+    create(&*store, workspace, "web-1", 1).await.unwrap();
+    for workspace in [workspace, other] {
+        let taken = create(&*store, workspace, "web-2", 1).await.unwrap_err();
+        assert_eq!(taken.kind, Kind::InvalidArgument);
+    }
+    let enrollment = Some(Nonce([1; 16]));
+    let update = ServerUpdate { name: "web-1".to_owned(), enrollment, ..ServerUpdate::default() };
+    let taken = store.update_server(workspace, &update).await.unwrap_err();
+    assert_eq!(taken.kind, Kind::InvalidArgument);
+    let servers = store.list_servers(workspace, 0).await.unwrap().servers;
+    assert_eq!(servers.len(), 1, "all of it or nothing");
+}
+
 pub(crate) async fn sweeping_leaves_what_somebody_may_still_ask_for(store: Arc<dyn Store>) {
     let Founded { workspace, domain } = new_workspace(&*store, 1).await;
     create(&*store, workspace, "web-1", 1).await.unwrap();

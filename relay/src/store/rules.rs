@@ -336,6 +336,11 @@ pub(super) fn name_taken(name: &str) -> Failure {
     Failure::new(Kind::NameTaken, message)
 }
 
+pub(super) fn enrollment_taken() -> Failure {
+    invalid("there is an enrollment with this id already")
+        .with_hint("make a new token: its id is random")
+}
+
 pub(super) fn unknown_enrollment() -> Failure {
     Failure::new(Kind::TokenUnknown, "the relay knows no such enrollment")
 }

@@ -81,7 +81,7 @@ pub(super) async fn create(
     .bind(now())
     .execute(&mut *writer)
     .await
-    .map_err(|error| name_conflict(error, &create.name))?;
+    .map_err(|error| unique_violation(error, || rules::name_taken(&create.name)))?;
     let (id, lifetime) = (create.enrollment, create.lifetime);
     add_enrollment(&mut writer, NewEnrollment { id, record, workspace, lifetime }).await?;
     // Read before the commit: if reading fails, the caller is rightly told that nothing was done.
@@ -109,7 +109,7 @@ pub(super) async fn update(
         .bind(record.0.to_vec())
         .execute(&mut *writer)
         .await
-        .map_err(|error| name_conflict(error, fields.name))?;
+        .map_err(|error| unique_violation(error, || rules::name_taken(fields.name)))?;
     if let Some(id) = update.enrollment {
         let lifetime = update.lifetime.unwrap_or(rules::TOKEN_LIFETIME);
         add_enrollment(&mut writer, NewEnrollment { id, record, workspace, lifetime }).await?;
@@ -222,7 +222,7 @@ async fn add_enrollment(
         .execute(connection)
         .await
         .map(drop)
-        .map_err(database_failure)
+        .map_err(|error| unique_violation(error, rules::enrollment_taken))
 }
 
 fn to_json(labels: &BTreeMap<String, String>) -> Result<String, Failure> {
@@ -230,9 +230,10 @@ fn to_json(labels: &BTreeMap<String, String>) -> Result<String, Failure> {
         .map_err(|_| Failure::new(Kind::InvalidArgument, "the labels cannot be stored"))
 }
 
-fn name_conflict(error: sqlx::Error, name: &str) -> Failure {
+/// Returns what a peer is told when a row with the same key exists.
+fn unique_violation(error: sqlx::Error, taken: impl FnOnce() -> Failure) -> Failure {
     match error.as_database_error() {
-        Some(inner) if inner.is_unique_violation() => rules::name_taken(name),
+        Some(inner) if inner.is_unique_violation() => taken(),
         _ => database_failure(error),
     }
 }

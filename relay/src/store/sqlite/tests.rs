@@ -66,6 +66,7 @@ conformance! {
     a_removed_server_takes_its_tokens_with_it
     an_answer_accepts_one_bundle
     an_agent_that_never_connected_is_forgotten_with_its_record
+    an_enrollment_id_is_used_once
     sweeping_leaves_what_somebody_may_still_ask_for
 }
 
