@@ -186,8 +186,9 @@ fn store_failure(error: impl Into<io::Error>) -> Failure {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             let text = "the disk of the undo store is full";
-            Failure::new(Kind::DiskFull, text)
-                .with_hint("free some space there: the store is in the state directory of the agent")
+            Failure::new(Kind::DiskFull, text).with_hint(
+                "free some space there: the store is in the state directory of the agent",
+            )
         }
         _ => Failure::new(Kind::Io, format!("the undo store: {error}")),
     }

@@ -69,8 +69,8 @@ impl Relay {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Writes down what was seen of agents since the last time. No agent is accepted meanwhile: what
-    /// was seen of it before would be written onto its new record.
+    /// Writes down what was seen of agents since the last time. No agent is accepted meanwhile:
+    /// what was seen of it before would be written onto its new record.
     pub(crate) async fn save_sightings(&self) {
         let _order = self.changes.lock().await;
         let sightings = self.presence.take_sightings();

@@ -82,8 +82,8 @@ pub(crate) trait Store: Debug + Send + Sync {
         update: &'a ServerUpdate,
     ) -> Stored<'a, Server>;
 
-    /// Removes a server with its enrollments and mail, and returns what it was. Forgets its agent if
-    /// that has never connected.
+    /// Removes a server with its enrollments and mail, and returns what it was. Forgets its agent
+    /// if that has never connected.
     fn remove_server<'a>(&'a self, workspace: WorkspaceId, name: &'a str) -> Stored<'a, Server>;
 
     /// Writes down sightings, in one transaction. Agents without a record are skipped.

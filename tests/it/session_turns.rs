@@ -233,7 +233,7 @@ async fn text_that_would_be_pressed_as_keys_is_refused() {
         model.call("session_send", json!({"id": "s1", "text": line, "wait": 2.0})).await;
     assert!(text.contains("program=cat"), "{text}");
     let (text, error) = model.call("session_send", json!({"id": "s1", "text": "a\tb"})).await;
-    assert!(error && text.contains("one by one"), "{text}");
+    assert!(error && text.contains("the program reads single keys"), "{text}");
     let (text, error) =
         model.call("session_send", json!({"id": "s1", "text": "ab", "wait": 0.5})).await;
     assert!(!error, "{text}");

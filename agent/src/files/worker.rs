@@ -66,16 +66,16 @@ struct WorkerState {
 }
 
 /// Device and inode of a directory.
-type Identity = (u64, u64);
+type DirectoryId = (u64, u64);
 
 /// What the path of a root leads to. Nothing if that cannot be found out.
-type Glance = Option<Result<Identity, Errno>>;
+type Glance = Option<Result<DirectoryId, Errno>>;
 
 /// A root that was opened for a worker.
 #[derive(Debug)]
 struct OpenedRoot {
     root: OwnedFd,
-    identity: Identity,
+    identity: DirectoryId,
     kept: Kept,
 }
 
@@ -84,7 +84,7 @@ struct OpenedRoot {
 struct Running {
     channel: Channel,
     /// The directory that it works in.
-    root: Identity,
+    root: DirectoryId,
     /// Cancelled when it has ended.
     gone: CancellationToken,
     /// Reaps the process when it has ended.
@@ -190,7 +190,7 @@ impl Worker {
 
     /// Whether the path of the root no longer leads to this directory. A file system that does not
     /// answer has one thread at most waiting for it, and the worker stays.
-    async fn has_moved(&self, state: &mut WorkerState, root: Identity) -> bool {
+    async fn has_moved(&self, state: &mut WorkerState, root: DirectoryId) -> bool {
         if state.glance.as_ref().is_some_and(|glance| !glance.is_finished()) {
             return false;
         }

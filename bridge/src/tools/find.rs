@@ -32,9 +32,8 @@ pub struct ToolFind {
 impl Tool for ToolFind {
     const NAME: &'static str = offer::FIND;
     const TITLE: &'static str = "Find more tools";
-    const ABOUT: &'static str = "Find tools that are not listed: undo, patch, move, remove (files), shared terminals and leases \
-        (pty), history, watch, retry, wait for several jobs (session). Returns names and parameters; \
-        call them with tool_call.";
+    const ABOUT: &'static str = "Find tools that are not listed: undo, patch, move, remove (files), leases (pty), \
+        history, watch, retry, wait for jobs (session). Returns names and parameters; call them with tool_call.";
     const EFFECT: Effect = Effect::READS;
 
     async fn call(self, seat: &Seat, _: &Caller) -> Result<String, Failure> {

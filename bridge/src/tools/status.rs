@@ -29,7 +29,7 @@ const ROWS: usize = 400;
 pub struct StatusTool {
     /// Only this server.
     pub server: Option<String>,
-    /// Include runs and sessions that have ended.
+    /// Include ended ones.
     pub all: Option<bool>,
     /// Continue after this id.
     pub after: Option<String>,

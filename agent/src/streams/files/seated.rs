@@ -2,8 +2,8 @@
 //!
 //! However the stream ends (it breaks, its link is over, its device is removed), the seat is free
 //! only once the worker has let go. Nothing that was requested on the stream can happen after that,
-//! so the next stream of the conversation may be admitted. Until then the
-//! stream counts as open: it has descriptors here and in the worker.
+//! so the next stream of the conversation may be admitted. Until then the stream counts as open: it
+//! has descriptors here and in the worker.
 
 use std::sync::Arc;
 
@@ -14,17 +14,17 @@ use crate::files::pipe::Pipe;
 use crate::links::Entered;
 
 /// A pipe to a worker, with the seat and the share of the stream.
-pub(super) struct SeatedPipe(Option<(Pipe, Held)>);
+pub(super) struct SeatedPipe(Option<(Pipe, Occupied)>);
 
 /// What is free again once the worker has let go.
-struct Held {
+struct Occupied {
     _seat: Seat,
     _entered: Arc<Entered>,
 }
 
 impl SeatedPipe {
     pub(super) fn new(pipe: Pipe, seat: Seat, entered: Arc<Entered>) -> Self {
-        Self(Some((pipe, Held { _seat: seat, _entered: entered })))
+        Self(Some((pipe, Occupied { _seat: seat, _entered: entered })))
     }
 
     /// The pipe to the worker.

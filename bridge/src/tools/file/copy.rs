@@ -33,7 +33,7 @@ const TOLD: Duration = Duration::from_secs(1);
 pub struct FileCopy {
     /// SERVER:PATH, or an absolute path on this computer.
     pub from: String,
-    /// SERVER:PATH, or an absolute path on this computer.
+    /// As `from`.
     pub to: String,
     /// Directories with their contents.
     pub recursive: Option<bool>,

@@ -28,7 +28,7 @@ pub struct FileEdit {
     pub path: String,
     /// Applied in order, all or none.
     pub edits: Vec<OneEdit>,
-    /// From file_read; fails if the file has changed since.
+    /// From file_read: fails if changed since.
     pub rev: Option<String>,
     /// Only show the diff.
     pub dry_run: Option<bool>,

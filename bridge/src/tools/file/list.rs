@@ -34,7 +34,7 @@ pub struct FileList {
     pub sort: Option<ListOrder>,
     /// Entries (default 100).
     pub limit: Option<u32>,
-    /// Entries to skip; take the number from `next`.
+    /// Entries to skip, from `next`.
     pub skip: Option<u32>,
 }
 

@@ -39,7 +39,7 @@ pub struct FileSearch {
     pub ignore_case: Option<bool>,
     /// Treat the pattern as literal text.
     pub fixed: Option<bool>,
-    /// Matches to skip; take the number from `next`.
+    /// Matches to skip, from `next`.
     pub skip: Option<u32>,
 }
 

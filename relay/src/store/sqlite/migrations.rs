@@ -14,6 +14,7 @@ const VERSIONS: &[(i64, &str, &str)] = &[
     (1, "first", include_str!("../../../migrations/0001_first.sql")),
     (2, "claims", include_str!("../../../migrations/0002_claims.sql")),
     (3, "enrollments", include_str!("../../../migrations/0003_enrollments.sql")),
+    (4, "answers", include_str!("../../../migrations/0004_answers.sql")),
 ];
 
 /// Brings a database to the newest version.

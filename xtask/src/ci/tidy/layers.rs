@@ -47,7 +47,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "files",
-        &["lib", "worker", "dav verbs", "undo transfers peer", "tree", "rules fault", "path"],
+        &[
+            "lib",
+            "worker",
+            "dav verbs",
+            "undo transfers peer",
+            "tree",
+            "rules fault",
+            "path listener",
+        ],
     ),
     (
         "agent",
