@@ -28,7 +28,7 @@ use farwire_protocol::surface::Surface;
 use tracing_subscriber::EnvFilter;
 
 use self::output::{Json, code, error_json, print, print_failure, print_json, say_failure};
-use self::runtime::runtime;
+use self::runtime::{ENDING, runtime, until_signal};
 use crate::client::Client;
 use crate::harden;
 use crate::mcp;
@@ -303,9 +303,10 @@ fn serve_mcp(place: &std::path::Path, serve: &Serve) -> Result<(), Failure> {
         },
     };
     let process = Arc::new(Process::new(Home::create(place)?));
-    let seat = Seat::new(process, Surface::AiLocal, settings)?;
+    let seat = Seat::new(process.clone(), Surface::AiLocal, settings)?;
     let runtime = runtime()?;
-    let served = runtime.block_on(mcp::stdio::serve(seat, &banner));
+    let serving = mcp::stdio::serve(seat, &banner);
+    let served = runtime.block_on(until_signal(&ENDING, process.leave(), serving)).flatten();
     // A read of standard input may still block a thread; do not wait for it.
     runtime.shutdown_background();
     served

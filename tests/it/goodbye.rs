@@ -1,6 +1,68 @@
-//! An agent that ends says so, and one that comes back is no stranger to itself.
+//! Who ends says so: an agent, and a command that a signal ends. An agent that comes back is no
+//! stranger to itself.
 
-use farwire_tests::{World, system, until};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use farwire_tests::{PATIENCE, World, system, until};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Child;
+use tokio::time::timeout;
+
+/// The relay and the agent take a silent connection for a living one for longer than this.
+const SOON: Duration = Duration::from_secs(25);
+
+/// Sends a signal, and waits for the end.
+async fn signalled(child: &mut Child, signal: Signal) -> ExitStatus {
+    let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+    kill_process(pid.expect("it runs"), signal).expect("it is ours");
+    timeout(PATIENCE, child.wait()).await.expect("it ends").expect("it can be waited for")
+}
+
+/// Waits for the first line of what a command prints.
+async fn first_line(child: &mut Child) -> String {
+    let mut lines = BufReader::new(child.stdout.as_mut().expect("it is piped")).lines();
+    let line = timeout(PATIENCE, lines.next_line()).await.expect("it speaks");
+    line.expect("it writes lines").expect("it lives")
+}
+
+#[tokio::test]
+async fn a_command_that_a_signal_ends_closes_its_connections_and_ends_by_that_signal() {
+    let world = World::with_root("web-1", &[]).await;
+    let ended = || {
+        let log = std::fs::read_to_string(world.path("relay.log")).unwrap();
+        let is = |line: &&str| line.contains("a connection ended") && line.contains("device");
+        log.lines().filter(is).count()
+    };
+    let run = ["run", "web-1", "-n", "-c", "echo on; sleep 600"];
+    let watch = ["files", "watch", "web-1", "-f"];
+    for (command, signal) in [
+        (&run[..], Signal::TERM),
+        (&run, Signal::HUP),
+        (&watch, Signal::INT),
+        (&watch, Signal::TERM),
+        (&watch, Signal::HUP),
+    ] {
+        let mut child = world.farwire_command(command).spawn().unwrap();
+        let mut writing = 0;
+        tokio::select! {
+            line = first_line(&mut child) => assert!(!line.is_empty()),
+            () = until("what it prints", async || {
+                // Until something changes a watch says nothing.
+                writing += 1;
+                std::fs::write(world.in_root("file"), writing.to_string()).unwrap();
+                None
+            }) => {}
+        }
+        let (before, begun) = (ended(), Instant::now());
+        let status = signalled(&mut child, signal).await;
+        assert_eq!(status.signal(), Some(signal.as_raw()), "{command:?}: {status}");
+        until("the end of the connection", async || (ended() > before).then_some(())).await;
+        assert!(begun.elapsed() < SOON, "{command:?} {signal:?}: {:?}", begun.elapsed());
+    }
+}
 
 #[tokio::test]
 async fn an_agent_that_ends_is_offline_at_once_and_nobody_waits_for_it() {

@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::cli::output::{Json, print, print_json};
-use crate::cli::runtime::runtime;
+use crate::cli::runtime::{ENDING, runtime, until_signal};
 use crate::client::{Client, Server};
 use crate::files::place::served;
 use crate::fleet::{Fleet, Gathered};
@@ -81,10 +81,11 @@ impl Doctor {
         match open(place) {
             Ok(client) => {
                 files(&client, &mut findings);
-                runtime()?.block_on(async {
+                let looking = async {
                     self.network(&client, &mut findings).await;
                     client.close().await;
-                });
+                };
+                runtime()?.block_on(until_signal(&ENDING, client.leave(), looking))?;
             }
             Err(failure) => findings.bad("keys", &failure),
         }

@@ -9,7 +9,7 @@ use farwire_protocol::streams::run::{Delivery, Exit, Request, STDOUT, State, Tak
 use tokio::sync::mpsc;
 
 use crate::cli::output::{Json, code, print, print_bytes, print_json, reader_is_gone};
-use crate::cli::runtime::runtime;
+use crate::cli::runtime::{ENDING, runtime, until_signal};
 use crate::client::Client;
 use crate::fleet::why;
 use crate::handles::Handle;
@@ -87,16 +87,17 @@ pub(crate) struct Status {
     pub(crate) json: Json,
 }
 
-/// Does work that needs the network, then closes the connections.
+/// Does work that needs the network, then closes the connections, also when a signal ends us.
 pub(crate) fn online<T>(
     client: &Client,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    runtime()?.block_on(async {
+    let work = async {
         let done = work.await;
         client.close().await;
         done
-    })
+    };
+    runtime()?.block_on(until_signal(&ENDING, client.leave(), work)).flatten()
 }
 
 impl Output {

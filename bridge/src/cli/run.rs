@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::cli::output::{code_of, print, print_json};
-use crate::cli::runtime::runtime;
+use crate::cli::runtime::{ENDING, runtime, until_signal};
 use crate::cli::server::duration;
 use crate::client::{Client, Server};
 use crate::handles::Handle;
@@ -109,9 +109,12 @@ impl Run {
             let done = if self.terminal {
                 Box::pin(self.on_terminal(&client)).await
             } else if self.detach {
-                self.detached(&client).await
+                let detached = self.detached(&client);
+                until_signal(&ENDING, client.leave(), detached).await.flatten()
             } else {
-                Box::pin(self.attached(&client)).await
+                let ending = [libc::SIGTERM, libc::SIGHUP];
+                let attached = Box::pin(self.attached(&client));
+                until_signal(&ending, client.leave(), attached).await.flatten()
             };
             client.close().await;
             done

@@ -10,10 +10,10 @@ use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::files::{Ask, How, Part, Read, TEXT_LIMIT, Write};
 use tokio::process::Command;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::change::print_change;
 use crate::cli::output::Json;
+use crate::cli::runtime::InterruptsLent;
 use crate::client::Client;
 use crate::files::place::Place;
 use crate::files::place::ServerPath;
@@ -152,9 +152,7 @@ async fn run(editor: OsString, file: &Path) -> Result<(), Failure> {
         Failure::new(Kind::Io, format!("the editor `{shown}` {why}; nothing was changed"))
             .with_hint("set EDITOR to an editor that waits until the file is closed")
     };
-    // Ctrl-C is the editor's.
-    let _interrupts = signal(SignalKind::interrupt())
-        .map_err(|error| failed(format!("cannot be waited for: {error}")))?;
+    let _interrupts = InterruptsLent::new();
     // A person's editor may have options, as for git.
     let mut script = editor;
     script.push(" \"$@\"");

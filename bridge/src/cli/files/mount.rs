@@ -13,10 +13,9 @@ use std::sync::Arc;
 use clap::Args;
 use farwire_protocol::failure::{Failure, Kind};
 use tokio::process::Command;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::serve::{Ready, ready};
-use crate::cli::runtime::runtime;
+use crate::cli::runtime::{Ends, runtime};
 use crate::client::Client;
 use crate::files::RootRequest;
 use crate::files::place::ServerPath;
@@ -95,6 +94,7 @@ impl Mount {
             .map_err(|error| Failure::new(Kind::Io, format!("{}: {error}", self.dir.display())))?;
         runtime()?.block_on(async {
             let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+            let leaving = client.clone();
             let mut request = self.root.below(&client).await?;
             request.enter.read_only = self.read_only.then_some(true);
             let ready = ready(client, &self.root.server, request, listen).await?;
@@ -112,12 +112,14 @@ impl Mount {
                     With::Davfs2 => davfs2::mount(&wanted).await,
                 }
             };
-            tokio::select! {
+            let ended = tokio::select! {
                 served = serve(Arc::new(served), listener) => served.map_err(|error| {
                     Failure::new(Kind::Io, format!("the WebDAV endpoint of the mount failed: {error}"))
                 }),
                 mounted = mounted => mounted,
-            }
+            };
+            leaving.leave().await;
+            ended
         })
     }
 }
@@ -151,30 +153,6 @@ fn nothing_mounts() -> Failure {
         }
     };
     Failure::new(Kind::Unsupported, text).with_hint(hint)
-}
-
-/// What ends a mount: Ctrl-C, or a signal to terminate.
-struct Ends([Signal; 3]);
-
-impl Ends {
-    fn new() -> Result<Self, Failure> {
-        let on = |kind| {
-            signal(kind)
-                .map_err(|error| Failure::new(Kind::ResourceExhausted, format!("signals: {error}")))
-        };
-        let hangup = SignalKind::hangup();
-        Ok(Self([on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(hangup)?]))
-    }
-
-    /// The next one. Can be dropped and called again.
-    async fn next(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    }
 }
 
 fn failure(what: &str, why: &dyn std::fmt::Display) -> Failure {

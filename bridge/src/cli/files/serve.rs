@@ -10,7 +10,7 @@ use farwire_protocol::streams::files::{Enter, Root};
 use tokio::net::TcpListener;
 
 use crate::cli::output::print;
-use crate::cli::runtime::runtime;
+use crate::cli::runtime::{Ends, runtime};
 use crate::client::Client;
 use crate::files::place::ServerPath;
 use crate::files::serve::{Guard, Served, serve};
@@ -62,16 +62,20 @@ impl Serve {
             None => self.dir.below(&client).await?,
         };
         request.enter.read_only = self.read_only.then_some(true);
+        let leaving = client.clone();
         let Ready { served, listener, address, url, token } =
             ready(client, &self.dir.server, request, self.listen).await?;
+        let mut ends = Ends::new()?;
         let path = url.rsplit('/').nth(1).unwrap_or_default();
         print(&format!("ready http://farwire:{token}@{address}/{path}/\n"))?;
-        tokio::select! {
+        let served = tokio::select! {
             served = serve(Arc::new(served), listener) => served.map_err(|error| {
                 Failure::new(Kind::Io, format!("cannot listen on {address}: {error}"))
             }),
-            _ = tokio::signal::ctrl_c() => Ok(()),
-        }
+            () = ends.next() => Ok(()),
+        };
+        leaving.leave().await;
+        served
     }
 }
 
