@@ -65,6 +65,19 @@ async fn a_command_that_a_signal_ends_closes_its_connections_and_ends_by_that_si
 }
 
 #[tokio::test]
+async fn a_program_on_a_terminal_is_hung_up_on_when_a_signal_ends_us() {
+    let world = World::with_server("web-1").await;
+    for signal in [Signal::TERM, Signal::HUP] {
+        let mut command = world.farwire_command(&["run", "web-1", "-t", "-c", "echo on; cat"]);
+        let mut child = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        assert_eq!(first_line(&mut child).await.trim(), "on");
+        assert_eq!(signalled(&mut child, signal).await.code(), Some(255));
+        let sessions = world.farwire(&["sessions", "--all", "--json"]).await;
+        assert_eq!(sessions.json(), serde_json::json!([]), "{sessions:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_agent_that_ends_is_offline_at_once_and_nobody_waits_for_it() {
     let mut world = World::with_server("web-1").await;
     let mut running = world.farwire_command(&["run", "web-1", "-c", "sleep 600"]).spawn().unwrap();

@@ -1,6 +1,6 @@
 //! Standard input reaches the program once, whole, and ends where it was said to end.
 
-use farwire_tests::{Era, World};
+use farwire_tests::{Done, Era, World, until};
 use serde_json::json;
 
 #[tokio::test]
@@ -34,7 +34,7 @@ async fn input_within_a_request_is_whole_each_time() {
     let (text, _) = model.call("run", call).await;
     assert!(text.contains(" running "), "{text}");
     let id = text.split(' ').nth(1).unwrap().to_owned();
-    farwire_tests::until("its end", async || {
+    until("its end", async || {
         let (text, _) = model.call("output", json!({"id": id, "view": "tail"})).await;
         text.contains(" exit=0 ").then(|| assert!(text.ends_with("\n40000\n"), "{text}"))
     })
@@ -69,9 +69,31 @@ async fn input_within_a_request_survives_the_agent() {
     world.kill_agent("web-1").await;
     world.start_agent("web-1").await;
     std::fs::write(&go, "").unwrap();
-    farwire_tests::until("its end", async || {
+    until("its end", async || {
         let (text, _) = model.call("output", json!({"id": "r1", "view": "tail"})).await;
         text.contains(" exit=0 ").then(|| assert!(text.ends_with("\n45000\n"), "{text}"))
     })
     .await;
+}
+
+/// Reading a directory fails, and is no end.
+#[tokio::test]
+async fn an_input_that_cannot_be_read_is_said_and_never_looks_whole() {
+    let world = World::with_server("web-1").await;
+    let whole = world.path("whole");
+    let script = format!("cat && touch {}", whole.display());
+    for more in [&[][..], &["-t"]] {
+        let arguments = [&["run", "web-1"], more, &["-c", &script]].concat();
+        let mut command = world.farwire_command(&arguments);
+        command.stdin(std::fs::File::open(world.path("bridge")).unwrap());
+        let done = Done::from(command.output().await.unwrap());
+        let said = "error[io]: standard input cannot be read: Is a directory";
+        assert!(done.code == 255 && done.stderr.contains(said), "{done:?}");
+        until("the end of the program", async || {
+            let open = world.farwire(&["status", "--json"]).await.json();
+            open.as_array().unwrap().is_empty().then_some(())
+        })
+        .await;
+        assert!(!whole.exists(), "the program saw the end of its input");
+    }
 }

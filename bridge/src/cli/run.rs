@@ -5,11 +5,9 @@
 //! the second kills it, and the third leaves.
 
 use std::ffi::OsString;
-use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStringExt as _;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use clap::Args;
 use farwire_protocol::cbor::Blob;
 use farwire_protocol::failure::{Failure, Kind};
@@ -27,16 +25,15 @@ use crate::runs::stream::{RunEvent, stream};
 use crate::runs::{control, outcome};
 use crate::verbs::run::{self as verb, Begun, Detached, Stdin, variables};
 
+mod input;
 mod sink;
 mod terminal;
 
+use input::standard_input;
 use sink::Sink;
 
 /// The exit code of everything that is not the program's own.
 pub(crate) const OURS: u8 = 255;
-
-/// How much is read from standard input at once.
-const READ: usize = 64 << 10;
 
 /// How many chunks of input and output may wait: together they bound our memory.
 const QUEUE: usize = 8;
@@ -169,7 +166,8 @@ impl Run {
         let Handle { id, server, job } = handle;
         let (events, out) = mpsc::channel(QUEUE);
         let (sink, written) = Sink::new();
-        let running = stream(client, &server, &request, self.wants_stdin().then(stdin), events);
+        let (input, mut broken) = standard_input(self.wants_stdin());
+        let running = stream(client, &server, &request, input, events);
         let watching =
             Watcher { client, server: &server, job, id: id.to_string(), sink }.watch(out);
         let ended = tokio::select! {
@@ -181,6 +179,14 @@ impl Run {
                 let message = format!("left; `{id}` keeps running on `{}`", server.name);
                 return Err(Failure::new(Kind::OutcomeUnknown, message)
                     .with_hint(format!("`farwire output {id}` shows its output, `farwire stop {id}` ends it")));
+            }
+            input = broken.wait() => {
+                let stopped = control::stop(client, &server, job, None).await;
+                let hint = match stopped {
+                    Ok(_) => format!("`{id}` was stopped; `farwire output {id}` shows what it said"),
+                    Err(_) => format!("`farwire stop {id}` ends the program, which waits for more"),
+                };
+                return Err(input.failure().with_hint(hint));
             }
         };
         // Everything has been received; now it must be written.
@@ -208,29 +214,6 @@ fn report(ended: &Ended) {
 
 fn exit_code(ended: &Ended) -> u8 {
     ended.state.exit.and_then(code_of).unwrap_or(OURS)
-}
-
-/// Reads standard input on a thread of its own: it may block forever, and nothing waits for it.
-fn stdin() -> mpsc::Receiver<Bytes> {
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    std::thread::spawn(move || {
-        let mut input = io::stdin().lock();
-        loop {
-            let mut buffer = vec![0; READ];
-            match input.read(&mut buffer) {
-                Ok(0) => return,
-                Ok(length) => {
-                    buffer.truncate(length);
-                    if sender.blocking_send(buffer.into()).is_err() {
-                        return;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return,
-            }
-        }
-    });
-    receiver
 }
 
 /// Waits for Ctrl-C: the first interrupts the program, the second kills it, the third leaves.

@@ -1,8 +1,9 @@
 //! `farwire run -t`: a program on a terminal of its own.
 //!
 //! It is a session that nobody else knows of: it ends with its program, and is forgotten once its
-//! exit is known here. Leaving hangs up, as closing a terminal does. If we are killed, the session
-//! stays, as a run does, and appears in the lists.
+//! exit is known here. Leaving hangs up, as closing a terminal does: also when a signal ends us, or
+//! our input or output breaks. Only if we are killed, the session stays, as a run does, and appears
+//! in the lists.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -11,10 +12,11 @@ use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
 use farwire_protocol::streams::session::{Action, Caller, Limits};
 use farwire_protocol::streams::session::{Ended, Request, Size};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use super::{OURS, QUEUE, Run, stdin};
+use super::input::{Broken, Pieces, standard_input};
+use super::{OURS, QUEUE, Run};
 use crate::cli::attach::{How, Keyboard, sit};
 use crate::cli::output::code_of;
 use crate::client::{Client, Server};
@@ -56,23 +58,27 @@ impl Run {
             ..OpenSession::default()
         };
         let request = Request::Open(open.start(session, Nonce::ZERO));
-        let left = match keyboard {
+        let parting = match keyboard {
             Some(keyboard) => {
                 let how = How { read_only: false, take: false, clear: false };
-                sit(client, &server, request, keyboard, how).await?.left
+                Parting::Left(sit(client, &server, request, keyboard, how).await?.left)
             }
             None => self.piped(client, &server, request).await?,
         };
-        match left {
-            Left::Ended(ended) => {
+        match parting {
+            Parting::Left(Left::Ended(ended)) => {
                 forget(client, &server, session).await;
                 Ok(code(&ended))
             }
-            Left::Detached => {
-                close(client, &server, session, &Caller::default()).await?;
-                forget(client, &server, session).await;
+            Parting::Left(Left::Detached) => {
+                hang_up(client, &server, session).await?;
                 note!("farwire: left, and hung up on the program");
                 Ok(OURS)
+            }
+            Parting::Broken(failure) => {
+                // That it cannot be hung up on is the lesser trouble.
+                let _ = hang_up(client, &server, session).await;
+                Err(failure)
             }
         }
     }
@@ -84,36 +90,76 @@ impl Run {
         client: &Client,
         server: &Server,
         request: Request,
-    ) -> Result<Left, Failure> {
+    ) -> Result<Parting, Failure> {
+        let mut ending = ending_signals()?;
         let (todo, doing) = mpsc::channel(QUEUE);
         let (events, happened) = mpsc::channel(QUEUE);
         let (counting, counted) = watch::channel(0);
+        let (opening, mut opened) = watch::channel(false);
         let talk = Talk { todo: doing, events, shown: counted };
         let shows = async {
             let attached = attach(client, server, request, talk);
             tokio::pin!(attached);
-            let shown = show(happened, &counting);
+            let shown = show(happened, &counting, &opening);
             tokio::pin!(shown);
             tokio::select! {
                 left = &mut attached => {
                     let left = left?;
                     // Everything has been received; now it must be written.
                     shown.await?;
-                    Ok(left)
+                    Ok(Parting::Left(left))
                 }
-                done = &mut shown => {
-                    done?;
-                    attached.await
-                }
+                done = &mut shown => match done {
+                    Ok(()) => attached.await.map(Parting::Left),
+                    Err(failure) => Ok(Parting::Broken(failure)),
+                },
             }
         };
-        let wants = self.wants_stdin();
+        let (input, broken) = standard_input(self.wants_stdin());
         tokio::select! {
-            left = shows => left,
-            never = types(&todo, wants) => never,
-            left = interrupts(&todo) => left,
+            parting = shows => parting,
+            failure = async {
+                // What does not exist yet cannot be hung up on.
+                let _ = opened.wait_for(|opened| *opened).await;
+                types(&todo, input, broken).await
+            } => Ok(Parting::Broken(failure)),
+            left = interrupts(&todo) => left.map(Parting::Left),
+            _ = ending.terminate.recv() => Ok(Parting::Left(Left::Detached)),
+            _ = ending.hang_up.recv() => Ok(Parting::Left(Left::Detached)),
         }
     }
+}
+
+/// How we part from a program.
+enum Parting {
+    Left(Left),
+    /// Our input or output broke.
+    Broken(Failure),
+}
+
+/// The signals that end us.
+struct EndingSignals {
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+fn ending_signals() -> Result<EndingSignals, Failure> {
+    let on = |kind| signal(kind).map_err(|error| no_signal(&error));
+    Ok(EndingSignals {
+        terminate: on(SignalKind::terminate())?,
+        hang_up: on(SignalKind::hangup())?,
+    })
+}
+
+fn no_signal(error: &io::Error) -> Failure {
+    Failure::new(Kind::Io, format!("no signals: {error}"))
+}
+
+/// Closes the terminal of the program, and forgets it.
+async fn hang_up(client: &Client, server: &Server, session: Nonce) -> Result<(), Failure> {
+    close(client, server, session, &Caller::default()).await?;
+    forget(client, server, session).await;
+    Ok(())
 }
 
 /// The program's exit code, or ours in its place.
@@ -131,27 +177,31 @@ async fn forget(client: &Client, server: &Server, session: Nonce) {
     let _ = act(client, server, session, &Caller::default(), Action::Limits(limits)).await;
 }
 
-/// Types standard input, and its end. Never returns.
-async fn types<T>(todo: &mpsc::Sender<Do>, wants: bool) -> T {
-    if wants {
-        let mut input = stdin();
-        let mut fresh = true;
-        while let Some(bytes) = input.recv().await {
-            fresh = bytes.last() == Some(&b'\n');
-            // The receiver has ended.
-            let _ = todo.send(Do::Type(bytes)).await;
+/// Types an input, and its end. Returns only why it cannot be read on.
+async fn types(todo: &mpsc::Sender<Do>, input: Option<Pieces>, mut broken: Broken) -> Failure {
+    let typing = async {
+        if let Some(mut input) = input {
+            let mut fresh = true;
+            while let Some(bytes) = input.recv().await {
+                fresh = bytes.last() == Some(&b'\n');
+                // The receiver has ended.
+                let _ = todo.send(Do::Type(bytes)).await;
+            }
+            // Within a line, the first Ctrl-D only passes on the unfinished line.
+            let end: &[u8] = if fresh { &[END] } else { &[END, END] };
+            let _ = todo.send(Do::Type(Bytes::copy_from_slice(end))).await;
         }
-        // Within a line, the first Ctrl-D only passes on the unfinished line.
-        let end: &[u8] = if fresh { &[END] } else { &[END, END] };
-        let _ = todo.send(Do::Type(Bytes::copy_from_slice(end))).await;
+        std::future::pending().await
+    };
+    tokio::select! {
+        never = typing => never,
+        input = broken.wait() => input.failure().with_hint("the program was hung up on"),
     }
-    std::future::pending().await
 }
 
 /// Ctrl-C is typed the first time; the second time we leave.
 async fn interrupts(todo: &mpsc::Sender<Do>) -> Result<Left, Failure> {
-    let no_signal = |error| Failure::new(Kind::Io, format!("no signals: {error}"));
-    let mut int = signal(SignalKind::interrupt()).map_err(no_signal)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(|error| no_signal(&error))?;
     int.recv().await;
     let _ = todo.try_send(Do::Type(Bytes::from_static(INTERRUPT)));
     note!("farwire: Ctrl-C was typed; press it again to leave");
@@ -163,6 +213,7 @@ async fn interrupts(todo: &mpsc::Sender<Do>) -> Result<Left, Failure> {
 async fn show(
     mut events: mpsc::Receiver<AttachEvent>,
     counting: &watch::Sender<u64>,
+    opening: &watch::Sender<bool>,
 ) -> Result<(), Failure> {
     let filtered = io::stdout().is_terminal();
     let (mut passage, mut out) = (Passage::default(), Vec::new());
@@ -191,10 +242,10 @@ async fn show(
             AttachEvent::Refused(failure) => {
                 note!("farwire: not typed: {}", neutral_within(&failure.message, 200));
             }
-            AttachEvent::Attached(_)
-            | AttachEvent::Screen
-            | AttachEvent::Typing(_)
-            | AttachEvent::Back(_) => {}
+            AttachEvent::Attached(_) => {
+                opening.send_replace(true);
+            }
+            AttachEvent::Screen | AttachEvent::Typing(_) | AttachEvent::Back(_) => {}
         }
     }
     Ok(())
