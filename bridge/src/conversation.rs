@@ -120,8 +120,9 @@ const fn next_after_break(reset: Option<Reset>, asked: RequestProgress) -> Next 
     let new_link = asked.fruitless > 0 || matches!(reset, Some(Reset::UnknownLink));
     match reset {
         // Nothing can have been done, and nothing was under way: the relay may as well be believed.
+        // What an earlier stream has carried may be: a relay that has just started knows no agent.
         Some(Reset::UnknownServer | Reset::Offline | Reset::Suspended)
-            if matches!(asked.effects, Effects::None) && !asked.heard =>
+            if matches!(asked.effects, Effects::None) && !asked.heard && asked.copies <= 1 =>
         {
             Next::Failed
         }

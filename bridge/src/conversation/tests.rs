@@ -105,6 +105,8 @@ fn a_question_is_asked_again_until_somebody_says_that_the_server_is_not_there() 
         assert_eq!(next_of(fresh) == Next::Failed, refusal, "{reset:?}");
         let under_way = RequestProgress { heard: true, ..fresh };
         assert!(matches!(next_of(under_way), Next::Again | Next::NewLink), "{reset:?}");
+        let carried_before = RequestProgress { copies: 2, fruitless: 1, ..fresh };
+        assert_eq!(next_of(carried_before), Next::NewLink, "{reset:?}");
     }
     assert_eq!(next(Fault::Reset(Reset::UnknownLink), fresh), Next::NewLink);
     assert_eq!(next(Fault::Said(Word::Gone), fresh), Next::NewConversation);
