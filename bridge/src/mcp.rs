@@ -1,8 +1,9 @@
-//! The tools over MCP. [`stdio`] runs the process that a client starts, `handler` answers the
-//! client, and `instructions` holds what its model is told first.
+//! The tools over MCP. [`stdio`] runs the process that a client starts, `lines` reads the client's
+//! messages, `handler` answers them, and `instructions` holds what its model is told first.
 
 mod handler;
 mod instructions;
+mod lines;
 mod parent;
 pub mod stdio;
 

@@ -255,3 +255,47 @@ async fn it_answers_with_the_network_down_and_says_so_when_a_tool_needs_it() {
     let (text, error) = model.call("run", json!({"server": "web-1", "command": "echo back"})).await;
     assert!(!error && text.ends_with("back\n"), "the same process goes on: {text}");
 }
+
+#[tokio::test]
+async fn every_line_is_answered_also_one_that_is_too_long_or_no_json() {
+    let world = World::with_server("web-1").await;
+    for era in [Era::Initialize("2025-06-18"), Era::Discover] {
+        let mut model = world.model(era).await;
+        let long = "x".repeat(17 << 20);
+        // As the TypeScript SDK writes it: the id comes last.
+        let call = format!(
+            r#"{{"method":"tools/call","params":{{"name":"file_write","arguments":{{"content":"{long}"}}}},"jsonrpc":"2.0","id":"long"}}"#
+        );
+        let bad: [(&[u8], i32, &str); 4] = [
+            (call.as_bytes(), -32600, "at most 16 MiB"),
+            (b"{not json}", -32700, "no JSON"),
+            (
+                b"{\"id\":\"long\",\"method\":\"tools/call\",\"params\":{\"a\":\"\xff\"}}",
+                -32700,
+                "no JSON",
+            ),
+            (b"[]", -32600, "no message"),
+        ];
+        for (line, code, message) in bad {
+            model.say_line(line).await;
+            // Answers come in the order of the lines.
+            model.request("tools/list", json!({})).await;
+            let answer = model.notices.pop().expect("an answer");
+            let error = &answer["error"];
+            assert_eq!(error["code"], code, "{answer}");
+            assert!(error["message"].as_str().unwrap().contains(message), "{answer}");
+            let named = line.windows(4).any(|part| part == b"long");
+            assert_eq!(answer["id"].as_str(), named.then_some("long"), "{answer}");
+        }
+        // Half of a pair is no text, and reaches the server as U+FFFD.
+        let id = model.send("tools/list", json!({})).await + 1_000;
+        let meta = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"test","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}"#;
+        let call = format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"run","arguments":{{"server":"web-1","command":"echo \ud800!"}},{meta}}}}}"#
+        );
+        model.say_line(call.as_bytes()).await;
+        let (text, _) = text_of(&model.answer(id).await);
+        assert!(text.ends_with("\u{fffd}!\n"), "{text}");
+        assert_eq!(model.end().await, Some(0));
+    }
+}

@@ -56,9 +56,13 @@ impl Model {
 
     /// Writes one message.
     pub async fn say(&mut self, message: &Value) {
-        let line = format!("{message}\n");
+        self.say_line(message.to_string().as_bytes()).await;
+    }
+
+    /// Writes one line, whatever it holds.
+    pub async fn say_line(&mut self, line: &[u8]) {
         let input = self.input.as_mut().expect("it is open");
-        input.write_all(line.as_bytes()).await.expect("it reads");
+        input.write_all(&[line, b"\n"].concat()).await.expect("it reads");
     }
 
     /// Sends a request without waiting, and gives its id.
