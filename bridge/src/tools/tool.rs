@@ -5,7 +5,7 @@ use std::pin::Pin;
 use farwire_protocol::failure::{Failure, Kind};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use super::caller::Caller;
 use super::schema::schema;
@@ -124,6 +124,7 @@ impl Entry {
             group: None,
             schema: schema::<T>,
             call: |arguments, seat, caller| {
+                let arguments = with_whole_numbers(arguments);
                 let tool: T = serde_path_to_error::deserialize(arguments).map_err(|error| {
                     let message = match error.path().to_string().as_str() {
                         "." => format!("{}: {}", T::NAME, error.inner()),
@@ -162,5 +163,40 @@ impl Entry {
         caller: &'a Caller,
     ) -> Result<Answering<'a>, Failure> {
         (self.call)(arguments, seat, caller)
+    }
+}
+
+/// The same, with each whole number as an integer: to JSON Schema 100.0 is one, and some clients
+/// write it so.
+fn with_whole_numbers(value: Value) -> Value {
+    match value {
+        Value::Number(number) => Value::Number(whole(&number).unwrap_or(number)),
+        Value::Array(all) => all.into_iter().map(with_whole_numbers).collect(),
+        Value::Object(all) => {
+            all.into_iter().map(|(key, value)| (key, with_whole_numbers(value))).collect()
+        }
+        other => other,
+    }
+}
+
+/// The integer that a fraction is, as far as fractions are exact.
+fn whole(number: &Number) -> Option<Number> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let fraction = number.as_f64().filter(|_| number.is_f64())?;
+    let is_whole = fraction.fract() == 0.0 && fraction.abs() <= EXACT;
+    is_whole.then(|| format!("{fraction:.0}").parse::<i64>().ok()).flatten().map(Number::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_whole_number_is_an_integer_however_it_is_written() {
+        let written = json!({"a": [100.0, -3.0, -0.0, 1e3], "b": {"c": 0.5}, "d": 1e300, "e": 7});
+        let expected = json!({"a": [100, -3, 0, 1000], "b": {"c": 0.5}, "d": 1e300, "e": 7});
+        assert_eq!(with_whole_numbers(written), expected);
     }
 }
