@@ -1,7 +1,8 @@
 //! Answers about files are true: what was not done is reported, and what is named can be passed
 //! back.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 
 use farwire_tests::World;
 use farwire_tests::dav::Dav;
@@ -79,6 +80,21 @@ async fn what_could_not_be_read_is_named_and_the_exit_code_says_so() {
     assert!(found.stderr.contains("could not be read: long"), "{found:?}");
     let size = world.farwire(&["files", "du", "web-1"]).await;
     assert!(size.text().contains("3 files  0 directories"), "{size:?}");
+    let pattern = world.farwire(&["files", "search", "(", "web-1"]).await;
+    assert!(pattern.stderr.contains("; -F takes it as plain text"), "{pattern:?}");
+    if rustix::process::geteuid().is_root() {
+        eprintln!("skipped: root reads everything");
+        return;
+    }
+    let shut = world.in_root("shut");
+    fs::create_dir(&shut).unwrap();
+    fs::set_permissions(&shut, Permissions::from_mode(0o000)).unwrap();
+    for command in [&["ls", "-R"][..], &["ls", "-R", "--json"], &["du"], &["checksum", "-r"]] {
+        let done = world.farwire(&[&["files"], command, &["web-1"]].concat()).await;
+        assert_eq!(done.code, 2, "{done:?}");
+        assert!(done.stderr.contains("shut"), "{done:?}");
+    }
+    fs::set_permissions(&shut, Permissions::from_mode(0o700)).unwrap();
 }
 
 #[tokio::test]

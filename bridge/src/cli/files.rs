@@ -65,12 +65,12 @@ impl Files {
         online(&client, async {
             match self {
                 Self::Roots(roots) => roots.carry_out(&client).await,
-                Self::Ls(ls) => ls.carry_out(&client).await,
+                Self::Ls(ls) => return ls.carry_out(&client).await,
                 Self::Stat(stat) => stat.carry_out(&client).await,
                 Self::Cat(cat) => cat.carry_out(&client).await,
                 Self::Checksum(checksum) => return checksum.carry_out(&client).await,
                 Self::Archive(archive) => return archive.carry_out(&client).await,
-                Self::Du(du) => du.carry_out(&client).await,
+                Self::Du(du) => return du.carry_out(&client).await,
                 Self::Search(search) => return search.carry_out(&client).await,
                 Self::Watch(watch) => return watch.carry_out(&client).await,
                 Self::Get(get) => return Box::pin(get.carry_out(&client)).await,
@@ -112,6 +112,9 @@ impl Files {
             (Kind::LinkLost, None, _) => "try again once the server is back",
             (Kind::DirectoryNotEmpty, None, Self::Rm(_)) => {
                 "--recursive removes the directory with everything in it"
+            }
+            (Kind::InvalidArgument, Some(hint), Self::Search(_)) if hint.contains("say fixed") => {
+                "it is a regular expression as in ripgrep; -F takes it as plain text"
             }
             _ => return failure,
         };

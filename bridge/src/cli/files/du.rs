@@ -5,7 +5,7 @@ use farwire_protocol::failure::Failure;
 use farwire_protocol::quote::quote;
 use serde_json::json;
 
-use super::unfinished::all_was_read;
+use super::unfinished::{all_was_read, code_of_unread};
 use crate::cli::output::{Json, print, print_json};
 use crate::client::Client;
 use crate::files::place::ServerPath;
@@ -17,7 +17,8 @@ use crate::verbs::files::size::MeasureSize;
 /// them
 ///
 /// Sizes of all files are added up; a file with several hard links counts once for each. Symbolic
-/// links are not followed.
+/// links are not followed. Paths that cannot be read are named, the rest is counted, and the
+/// exit code is 2.
 #[derive(Args, Debug)]
 pub(crate) struct Du {
     /// The files or directories: SERVER or SERVER:PATH
@@ -28,7 +29,7 @@ pub(crate) struct Du {
 }
 
 impl Du {
-    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
         let (mut all, mut unread) = (Vec::new(), Ok(()));
         for path in &self.paths {
             let answer = MeasureSize { path }.carry_out(client, Face::Cli).await?;
@@ -49,6 +50,6 @@ impl Du {
         if self.json.json {
             print_json(&all)?;
         }
-        unread
+        Ok(code_of_unread(unread))
     }
 }

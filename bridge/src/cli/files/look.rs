@@ -11,7 +11,7 @@ use farwire_protocol::streams::files::{Entry, Match, Root, Sort, What};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::unfinished::all_was_read;
+use super::unfinished::{all_was_read, code_of_unread};
 use crate::cli::output::{Json, print, print_bytes, print_json, reader_is_gone};
 use crate::client::Client;
 use crate::files::place::ServerPath;
@@ -101,6 +101,8 @@ fn time(entry: &Entry) -> String {
 }
 
 /// List a directory on a server, or its roots if it has several and no path is given
+///
+/// Paths that cannot be read are named, the rest is listed, and the exit code is 2.
 #[derive(Args, Debug)]
 pub(crate) struct Ls {
     /// The directory: SERVER or SERVER:PATH
@@ -132,11 +134,11 @@ enum LsOrder {
 }
 
 impl Ls {
-    pub(super) async fn carry_out(&self, client: &Client) -> Result<(), Failure> {
+    pub(super) async fn carry_out(&self, client: &Client) -> Result<u8, Failure> {
         if self.dir.path.is_empty()
             && let Some(roots) = several_roots(client, &self.dir.server).await?
         {
-            return self.print_roots(&roots);
+            return self.print_roots(&roots).map(|()| 0);
         }
         let list = ListRequest {
             dir: &self.dir,
@@ -156,7 +158,7 @@ impl Ls {
             let all: Vec<_> =
                 answer.entries.iter().map(|entry| entry_json(entry, &name(entry))).collect();
             print_json(&all)?;
-            return all_was_read(&answer.place, &answer.unread);
+            return Ok(code_of_unread(all_was_read(&answer.place, &answer.unread)));
         }
         let mut text = String::new();
         for entry in &answer.entries {
@@ -174,7 +176,7 @@ impl Ls {
             note!("farwire: there are more entries; -g narrows them down");
         }
         print(&text)?;
-        all_was_read(&answer.place, &answer.unread)
+        Ok(code_of_unread(all_was_read(&answer.place, &answer.unread)))
     }
 }
 

@@ -49,3 +49,19 @@ pub(super) fn all_was_read(place: &Place, unread: &Unread) -> Result<(), Failure
     let text = format!("{} files or directories could not be read{names}", unread.count);
     Err(Failure::new(Kind::PermissionDenied, text))
 }
+
+/// Says what could not be read, when the rest has been printed; returns the exit code.
+pub(super) fn code_of_unread(read: Result<(), Failure>) -> u8 {
+    read.map_or_else(|failure| incomplete(&[], &failure), |()| 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_read_is_no_failure_of_the_rest() {
+        assert_eq!(code_of_unread(Ok(())), 0);
+        assert_eq!(code_of_unread(Err(Failure::new(Kind::PermissionDenied, "1 file"))), 2);
+    }
+}
