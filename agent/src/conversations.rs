@@ -96,15 +96,15 @@ impl<A: Clone> Conversations<A> {
         id: Nonce,
         generation: u32,
         about: A,
-    ) -> Result<Seat, Failure> {
+    ) -> Result<(Seat, A), Failure> {
         let key = (owner.clone(), id);
         {
             let mut inner = self.lock();
             if !inner.all.contains_key(&key) {
-                return Ok(inner.insert(key, generation, about));
+                return Ok((inner.insert(key, generation, about.clone()), about));
             }
         }
-        self.resume(owner, id, generation).await.map(|(seat, _)| seat)
+        self.resume(owner, id, generation).await
     }
 
     /// Remembers a conversation with an earlier agent process: it has no stream, and may be
@@ -210,7 +210,7 @@ mod tests {
     async fn a_stream_that_was_held_back_does_not_enter_after_a_later_one() {
         let all = Conversations::<()>::default();
         let id = Nonce([2; 16]);
-        let second = all.enter(&owner(1), id, 1, ()).await.unwrap();
+        let (second, ()) = all.enter(&owner(1), id, 1, ()).await.unwrap();
         let first = all.enter(&owner(1), id, 0, ()).await.unwrap_err();
         assert_eq!(first.kind, Kind::ProtocolViolation);
         assert!(!second.detached.is_cancelled());

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use farwire::machine::random_nonce;
+use farwire_protocol::failure::Kind;
 use farwire_tests::person::Person;
 use farwire_tests::{World, hand, until};
 use rustix::process::{Pid, Signal, kill_process};
@@ -281,4 +282,48 @@ async fn a_terminal_is_there_without_one_here() {
         let done = world.farwire(&["run", "web-1", "-t", more, "-c", "true"]).await;
         assert!(done.code != 0 && done.stderr.contains("cannot be used with"), "{done:?}");
     }
+}
+
+/// The places in which it is counted what was taken are given away when there are many clients.
+#[tokio::test]
+async fn a_client_whose_place_was_given_away_is_told_that_nobody_knows_what_was_taken() {
+    let world = World::with_server("web-1").await;
+    let user = hand::user(&world);
+    let session = user.open("work", "stty raw -echo; exec cat").await;
+    let conversation = random_nonce().unwrap();
+    let mut first = user.attach_again(session, false, (conversation, 0)).await;
+    assert_eq!(first.attached.as_ref().unwrap().keys, Some(0));
+    first.types("one").await;
+    first.until("the keys to be taken", |one| one.acked == 3).await;
+    drop(first);
+    until("nobody to be attached", async || {
+        (user.look(session).await.status.attached == 0).then_some(())
+    })
+    .await;
+    for _ in 0..64 {
+        drop(user.attach(session, false).await);
+    }
+    // It may not hear the answer, and comes once more.
+    for generation in [1, 2] {
+        let again = user.attach_again(session, false, (conversation, generation)).await;
+        assert_eq!(again.attached.as_ref().unwrap().keys, None);
+    }
+    let mut again = user.attach_again(session, false, (conversation, 3)).await;
+    again.types("two").await;
+    again.until("the keys to be taken", |one| one.acked == 3).await;
+    let later = user.attach_again(session, false, (conversation, 4)).await;
+    assert_eq!(later.attached.as_ref().unwrap().keys, Some(3));
+}
+
+#[tokio::test]
+async fn a_stream_of_an_earlier_generation_is_refused_after_a_restart_too() {
+    let mut world = World::with_server("web-1").await;
+    let session = hand::user(&world).open("work", "exec cat").await;
+    world.kill_agent("web-1").await;
+    world.start_agent("web-1").await;
+    let user = hand::user(&world);
+    let conversation = random_nonce().unwrap();
+    let _later = user.attach_again(session, false, (conversation, 7)).await;
+    let refusal = user.knock(session, false, conversation, 5).await.refusal().await;
+    assert_eq!(refusal.kind, Kind::ProtocolViolation, "{refusal}");
 }

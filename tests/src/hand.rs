@@ -214,6 +214,19 @@ impl Hand {
         read_only: bool,
         (conversation, generation): (Nonce, u32),
     ) -> Attachment {
+        let mut attachment = self.knock(session, read_only, conversation, generation).await;
+        attachment.until("who may type", |one| one.hands.is_some()).await;
+        attachment
+    }
+
+    /// The same, whatever the agent answers.
+    pub async fn knock(
+        &self,
+        session: Nonce,
+        read_only: bool,
+        conversation: Nonce,
+        generation: u32,
+    ) -> Attachment {
         let read_only = Some(read_only);
         let attach = Attach { session, read_only, size: None, from: None };
         let stream = self.client.stream(&self.server, Class::Interactive).await;
@@ -227,7 +240,7 @@ impl Hand {
             more: None,
         });
         stream.writer.flush().await.expect("it takes it");
-        let mut attachment = Attachment {
+        Attachment {
             stream,
             attached: None,
             hands: None,
@@ -235,9 +248,7 @@ impl Hand {
             acked: 0,
             said: Vec::new(),
             ended: None,
-        };
-        attachment.until("who may type", |one| one.hands.is_some()).await;
-        attachment
+        }
     }
 }
 

@@ -437,11 +437,52 @@ fn memory_of_another_size_is_refused() {
 fn the_place_of_whoever_types_is_given_to_nobody_else_while_they_do() {
     let memory = Memory::new().unwrap();
     let id = |n: u8| [n; 16];
-    let first = memory.seat(id(0), 0).unwrap();
+    let first = memory.seat(id(0), false, 0).unwrap();
     memory.took(first, 7);
-    let mut others = (1..=200).map(|n| memory.seat(id(n), first.bit()).unwrap());
+    let mut others = (1..=200).map(|n| memory.seat(id(n), false, first.bit()).unwrap());
     assert!(others.all(|place| place != first));
-    assert_eq!(memory.seat(id(0), first.bit()), Some(first), "it is still theirs");
+    assert_eq!(memory.seat(id(0), true, first.bit()), Some(first), "it is still theirs");
     assert_eq!(memory.bytes_taken(first), Some(7));
-    assert_eq!(memory.seat(id(201), u64::MAX), None, "there is none");
+    assert_eq!(memory.seat(id(201), false, u64::MAX), None, "there is none");
+}
+
+#[test]
+fn whoever_returns_to_a_place_that_was_given_away_types_nothing_twice() {
+    let memory = Memory::new().unwrap();
+    let id = |n: u8| [n; 16];
+    let first = memory.seat(id(0), false, 0).unwrap();
+    assert_eq!(memory.bytes_taken(first), Some(0), "a new client has typed nothing");
+    memory.took(first, 7);
+    for other in 1..=64 {
+        memory.seat(id(other), false, 0).unwrap();
+    }
+    let again = memory.seat(id(0), true, 0).unwrap();
+    assert_eq!(memory.bytes_taken(again), None);
+    // It may not have heard that, and comes once more.
+    memory.settle(again);
+    assert_eq!(memory.seat(id(0), true, 0), Some(again));
+    assert_eq!(memory.bytes_taken(again), None);
+    // What it types now it counts from 0.
+    memory.begin_taking(again, 5);
+    assert_eq!(memory.bytes_taken(again), None);
+    memory.took_more(again, 3);
+    memory.settle(again);
+    assert_eq!(memory.bytes_taken(again), Some(3));
+}
+
+#[test]
+fn what_an_agent_died_over_stays_unknown_until_the_client_counts_anew() {
+    let memory = Memory::new().unwrap();
+    let place = memory.seat([1; 16], false, 0).unwrap();
+    memory.took(place, 7);
+    memory.begin_taking(place, 9);
+    for _ in 0..2 {
+        assert_eq!(memory.seat([1; 16], true, 0), Some(place));
+        assert_eq!(memory.bytes_taken(place), None);
+        memory.settle(place);
+    }
+    memory.begin_taking(place, 4);
+    memory.took(place, 4);
+    assert_eq!(memory.seat([1; 16], true, 0), Some(place));
+    assert_eq!(memory.bytes_taken(place), Some(4));
 }

@@ -67,7 +67,7 @@ where
     let (owner, all) = (&context.asker.who, &context.services.file_conversations);
     let entered = all.enter(owner, open.conversation, open.generation, ());
     // The bridge will retry: the worker may be busy with something slow.
-    let seat = timeout(LET_GO, entered).await.map_err(|_| link_lost())??;
+    let (seat, ()) = timeout(LET_GO, entered).await.map_err(|_| link_lost())??;
     let pipe = match let_in(context, &seat, enter, who).await {
         Ok(Some(pipe)) => pipe,
         // A later stream has taken the seat, and no worker has seen anything of this one.

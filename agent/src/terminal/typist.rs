@@ -18,7 +18,7 @@ pub(crate) struct Typist {
 }
 
 impl Terminal {
-    /// The typist of this conversation.
+    /// The typist of this conversation. `returns` says that the client has had a stream of it before.
     ///
     /// # Errors
     ///
@@ -27,9 +27,11 @@ impl Terminal {
         self: &Arc<Self>,
         memory: Arc<Memory>,
         conversation: Nonce,
+        returns: bool,
     ) -> Result<Typist, Failure> {
         let mut typing = lock(&self.typing);
-        let place = memory.seat(conversation.0, typing.typists).ok_or_else(|| {
+        let place = memory.seat(conversation.0, returns, typing.typists);
+        let place = place.ok_or_else(|| {
             let text = "too many clients that may type are attached to this session";
             Failure::new(Kind::Busy, text).with_hint("attach with --read-only to look at it")
         })?;
@@ -39,7 +41,7 @@ impl Terminal {
 }
 
 impl Typist {
-    /// How much of what was typed has been taken; `None` if an agent died in the middle.
+    /// How much of what was typed has been taken, if that is known.
     pub(crate) fn bytes_taken(&self) -> Option<u64> {
         self.memory.bytes_taken(self.place)
     }

@@ -37,6 +37,12 @@ impl Unsent {
         self.chunks.iter()
     }
 
+    /// Forgets what is before this offset, and counts the rest from 0.
+    pub(crate) fn count_anew(&mut self, until: u64) {
+        self.forget(until);
+        self.base = 0;
+    }
+
     /// The agent has everything before this offset.
     pub(crate) fn forget(&mut self, until: u64) {
         while let Some(front) = self.chunks.front_mut() {
@@ -68,5 +74,8 @@ mod tests {
         assert_eq!((unsent.base(), unsent.end(), left), (2, 7, vec![&b"e "[..], b"two"]));
         unsent.forget(u64::MAX);
         assert_eq!((unsent.base(), unsent.len()), (7, 0));
+        unsent.push(Bytes::from_static(b"three"));
+        unsent.count_anew(8);
+        assert_eq!((unsent.base(), unsent.end()), (0, 4));
     }
 }

@@ -92,7 +92,7 @@ pub enum Left {
 #[derive(Clone, Copy, Debug)]
 enum Taken {
     Until(u64),
-    /// It died during a write, and counts from zero again: what had not been acknowledged may have
+    /// It does not know, and counts from zero again: what was sent and not acknowledged may have
     /// been typed.
     Unknown,
 }
@@ -110,6 +110,8 @@ struct Attachment {
     takes: bool,
     /// Typed, and not yet taken.
     unsent: Unsent,
+    /// How much of what was typed has been sent on some stream.
+    sent: u64,
     todo: mpsc::Receiver<Do>,
     events: mpsc::Sender<AttachEvent>,
     /// How many bytes were passed on, over all streams.
@@ -148,6 +150,7 @@ pub async fn attach(
         size: None,
         takes: false,
         unsent: Unsent::default(),
+        sent: 0,
         todo,
         events,
         told: 0,
@@ -254,14 +257,15 @@ impl Attachment {
             offset: &mut self.offset,
             events: &self.events,
             taken,
-            typed: (self.unsent.base(), self.unsent.end()),
+            typed: (self.unsent.base(), self.sent),
             again,
             screen: 0,
             told: &mut self.told,
         };
         let seen = Seen::new(self.shown.clone(), *down.told);
         let (unsent, todo, size) = (&mut self.unsent, &mut self.todo, &mut self.size);
-        let up = Up { unsent, todo, size, takes: &mut self.takes, acks, seen };
+        let takes = &mut self.takes;
+        let up = Up { unsent, sent: &mut self.sent, todo, size, takes, acks, seen };
         let outcome = tokio::select! {
             biased;
             outcome = down.receive() => outcome,
@@ -282,7 +286,7 @@ struct Down<'a> {
     offset: &'a mut Option<u64>,
     events: &'a mpsc::Sender<AttachEvent>,
     taken: watch::Sender<Option<Taken>>,
-    /// How much had been typed before this stream: acknowledged, and altogether.
+    /// How much had been sent before this stream: acknowledged, and altogether.
     typed: (u64, u64),
     again: bool,
     /// This many bytes of a screen are still to come.
@@ -332,12 +336,12 @@ impl Down<'_> {
         match message {
             ToBridge::Attached(attached) => {
                 *self.session = Some(attached.session);
-                let (acknowledged, typed) = self.typed;
+                let (acknowledged, sent) = self.typed;
                 let (taken, lost) = match attached.keys {
-                    Some(keys) if (acknowledged..=typed).contains(&keys) => (Taken::Until(keys), 0),
+                    Some(keys) if (acknowledged..=sent).contains(&keys) => (Taken::Until(keys), 0),
                     Some(_) => return Err(nonsense()),
                     // It may have been typed, and is not typed twice.
-                    None => (Taken::Unknown, typed - acknowledged),
+                    None => (Taken::Unknown, sent.saturating_sub(acknowledged)),
                 };
                 self.taken.send_replace(Some(taken));
                 match self.again {
@@ -370,6 +374,8 @@ fn nonsense() -> Trouble {
 
 struct Up<'a> {
     unsent: &'a mut Unsent,
+    /// How much of what was typed has been sent on some stream.
+    sent: &'a mut u64,
     todo: &'a mut mpsc::Receiver<Do>,
     size: &'a mut Option<Size>,
     takes: &'a mut bool,
@@ -441,7 +447,8 @@ impl Up<'_> {
             Some(Taken::Until(taken)) => taken,
             // Both sides count from zero.
             Some(Taken::Unknown) | None => {
-                *self.unsent = Unsent::default();
+                self.unsent.count_anew(*self.sent);
+                *self.sent = 0;
                 0
             }
         };
@@ -453,6 +460,7 @@ impl Up<'_> {
             sent += chunk.len() as u64;
             writer.data(KEYS, chunk);
         }
+        *self.sent = sent;
         writer.message(&message(&ToAgent::Seen(0)));
         writer.flush().await?;
         let (mut last, mut lively) = ((0, 0), Instant::now());
@@ -478,6 +486,7 @@ impl Up<'_> {
                     }
                     Some(Do::Type(bytes)) => {
                         sent += bytes.len() as u64;
+                        *self.sent = sent;
                         writer.data(KEYS, &bytes);
                         self.unsent.push(bytes);
                     }

@@ -70,7 +70,7 @@ mod tests {
                 .unwrap();
         let all = Arc::new(Conversations::<()>::default());
         let owner = Arc::new(Principal::new(Id([1; 32]), Surface::Human, ""));
-        let seat = all.enter(&owner, Nonce([2; 16]), 0, ()).await.unwrap();
+        let (seat, ()) = all.enter(&owner, Nonce([2; 16]), 0, ()).await.unwrap();
         let entered = Arc::new(Entered::of(owner.device));
         let share = Arc::downgrade(&entered);
         let serving = SeatedPipe::new(Pipe::new(ours, Waits::new()).unwrap(), seat, entered);
@@ -95,7 +95,7 @@ mod tests {
                 .unwrap();
         let all = Conversations::<()>::default();
         let owner = Arc::new(Principal::new(Id([1; 32]), Surface::Human, ""));
-        let seat = all.enter(&owner, Nonce([2; 16]), 0, ()).await.unwrap();
+        let (seat, ()) = all.enter(&owner, Nonce([2; 16]), 0, ()).await.unwrap();
         let entered = Arc::new(Entered::of(owner.device));
         SeatedPipe::new(Pipe::new(ours, Waits::new()).unwrap(), seat, entered).finish();
         assert!(all.enter(&owner, Nonce([2; 16]), 1, ()).await.is_ok());

@@ -91,7 +91,7 @@ where
     }
     // A viewer types nothing.
     let typist = match job.spool.memory().filter(|_| !read_only) {
-        Some(memory) => Some(terminal.typist(memory, open.conversation)?),
+        Some(memory) => Some(terminal.typist(memory, open.conversation, open.generation > 0)?),
         None => None,
     };
     let keys = typist.as_ref().map_or(Some(0), Typist::bytes_taken);
@@ -134,23 +134,14 @@ where
 
 /// Resumes the conversation, or begins it.
 async fn seat(context: &Context, open: &Open, job: &Job) -> Result<Seat, Failure> {
-    let all = &context.services.conversations;
-    if open.generation > 0 {
-        match all.resume(&context.asker.who, open.conversation, open.generation).await {
-            Ok((seat, about)) if about.job == job.id => return Ok(seat),
-            Ok(_) => {
-                return Err(Failure::new(
-                    Kind::ProtocolViolation,
-                    "the request is of another conversation",
-                ));
-            }
-            // The agent was restarted: the session was not.
-            Err(failure) if failure.kind == Kind::ConversationGone => {}
-            Err(failure) => return Err(failure),
-        }
-    }
+    let (all, who) = (&context.services.conversations, &context.asker.who);
     let about = About { job: job.id, delivery: Delivery::Nothing, taken: false };
-    all.create(&context.asker.who, open.conversation, about)
+    // An agent that was restarted does not know it, and the session goes on.
+    let (seat, about) = all.enter(who, open.conversation, open.generation, about).await?;
+    if about.job != job.id {
+        return Err(Failure::new(Kind::ProtocolViolation, "another conversation"));
+    }
+    Ok(seat)
 }
 
 /// A client that is attached.
