@@ -292,9 +292,12 @@ impl Jobs {
         self.begin(owner, asked, |_| Ok(plan))
     }
 
-    /// The open session of this name, if `asker` may see it.
-    pub(crate) fn session_named(&self, asker: &Asker, name: &str) -> Option<Arc<Job>> {
-        self.lock().session(asker, name).cloned()
+    /// The open sessions of this name that `asker` may see.
+    pub(crate) fn sessions_named(&self, asker: &Asker, name: &str) -> Vec<Arc<Job>> {
+        self.select(|job| {
+            let named = job.terminal.as_ref().is_some_and(|terminal| terminal.name == name);
+            named && !job.has_ended() && job.is_seen_by(asker)
+        })
     }
 
     /// The jobs for which `wanted` is true, in no order.

@@ -19,6 +19,7 @@ use farwire_protocol::streams::session::{Labels, NAME_LIMIT, Start};
 use tokio_util::task::TaskTracker;
 
 use crate::gate::demand::Demand;
+use crate::gate::principal::Principal;
 use crate::gate::reason::Denied;
 use crate::gate::{Allowed, Asker};
 use crate::jobs::job::{Job, JobPlan};
@@ -114,12 +115,15 @@ impl Sessions {
             check_name(name)?;
         }
         let asked = || Asking { request: start.request, instance: start.instance, hash };
+        // What this request has opened is its own, whoever else has opened one of that name.
+        let opened = self.jobs.find_asked(&owner, &asked());
+        if let Ok(Some(job)) = opened {
+            return Ok(Begun { job, known: true });
+        }
         if let Some(job) = self.find_by_name(asker, start)? {
             return Ok(Begun { job, known: true });
         }
-        if let Some(job) = self.jobs.find_asked(&owner, &asked())? {
-            return Ok(Begun { job, known: true });
-        }
+        opened?;
         let user = users.find(start.user.as_deref()).await?;
         let shell = match JobPlan::shell_word(start) {
             Some(word) => users.program(move || shell::find(&word)).await?,
@@ -140,16 +144,24 @@ impl Sessions {
         })
     }
 
-    /// The session that another request has opened under the requested name, if there is one.
+    /// The session that another request has opened under the requested name, if there is one: the
+    /// asker's own before those of others.
     fn find_by_name(&self, asker: &Asker, start: &Start) -> Result<Option<Arc<Job>>, Failure> {
-        let named = self.jobs.session_named(asker, start.name.as_deref().unwrap_or_default());
-        let named = named.filter(|job| job.id != start.request);
-        if named.is_some() && start.new == Some(true) {
+        let Some(name) = start.name.as_deref() else { return Ok(None) };
+        let mut named = self.jobs.sessions_named(asker, name);
+        named.retain(|job| job.id != start.request);
+        if !named.is_empty() && start.new == Some(true) {
             let message = "a session of this name is already running";
             return Err(Failure::new(Kind::InvalidArgument, message)
                 .with_hint("attach to it, or choose another name"));
         }
-        Ok(named)
+        let mut nearest = nearest(&asker.who, named);
+        if nearest.len() > 1 {
+            let text = format!("{} sessions are called `{name}`", nearest.len());
+            return Err(Failure::new(Kind::AmbiguousSession, text)
+                .with_hint("name one by its id; a list of sessions shows who opened which"));
+        }
+        Ok(nearest.pop())
     }
 
     /// A session, if `asker` may see it: to all others it does not exist.
@@ -177,6 +189,25 @@ impl Sessions {
         });
         let others = others.into_iter().filter_map(Session::of);
         std::iter::once(session.clone()).chain(others).collect()
+    }
+}
+
+/// Narrows jobs of one name to the one that is meant: a job that the asker's device has asked for
+/// before those of other devices; of several, one with the owner label that the asker acts for, and
+/// then one of the asker's surface. More than one remain where that decides nothing.
+fn nearest(who: &Principal, mut jobs: Vec<Arc<Job>>) -> Vec<Arc<Job>> {
+    keep_near(&mut jobs, |job| job.owner.device == who.device);
+    if who.on_behalf.is_some() {
+        keep_near(&mut jobs, |job| job.facts().filed_for.as_deref() == who.on_behalf.as_deref());
+    }
+    keep_near(&mut jobs, |job| job.owner.is_on_surface_of(who));
+    jobs
+}
+
+/// Keeps those that are near, or all where none is.
+fn keep_near(jobs: &mut Vec<Arc<Job>>, is_near: impl Fn(&Job) -> bool) {
+    if jobs.iter().any(|job| is_near(job)) {
+        jobs.retain(|job| is_near(job));
     }
 }
 

@@ -396,6 +396,7 @@ mod streams {
             mine: true,
             pid: Some(42),
             session: None,
+            own_device: None,
         };
         let facts = Facts {
             hostname: "h".to_owned(),

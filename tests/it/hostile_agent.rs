@@ -62,6 +62,7 @@ fn lie(kind: Kind, request: &[u8]) -> Vec<Said> {
                 mine: true,
                 pid: Some(1),
                 session: None,
+                own_device: None,
             }],
             more: None,
         })),

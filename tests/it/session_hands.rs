@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use farwire::sessions::SessionReply;
 use farwire_protocol::failure::Kind;
 use farwire_protocol::streams::session::{Action, Heir, Labels, LeaseChange, TypingRule, What};
 use farwire_protocol::streams::session::{Input, Request, Size, ToAgent};
-use farwire_tests::hand::{agent, text, user};
+use farwire_protocol::surface::Surface;
+use farwire_tests::hand::{Hand, agent, text, user};
 use farwire_tests::{World, until};
 
 /// Long enough for everything that is waited for.
@@ -339,4 +341,48 @@ async fn a_write_that_nobody_reads_comes_back_with_its_count() {
     })
     .await;
     assert!(failure.message.contains("by signal HUP"), "{failure}");
+}
+
+/// Lets another device in, which has this home, and gives the hand of one of its surfaces.
+async fn second_device(world: &World, surface: &Surface) -> Hand {
+    let url = world.invite().await;
+    let init = ["init", "--relay", "-", "--name", "laptop"];
+    assert_eq!(world.device("laptop", &init, url.as_bytes()).await.code, 0);
+    let bundle = world.device("laptop", &["fingerprint", "--bundle"], b"").await.stdout;
+    let add = ["device", "add", "laptop", "--bundle", "-"];
+    assert_eq!(world.agent_with("web-1", &add, &bundle).await.code, 0);
+    agent(world, "model").of_device(world, "laptop", surface)
+}
+
+#[tokio::test]
+async fn a_name_stands_for_ones_own_session_before_that_of_another_device() {
+    let world = World::with_server("web-1").await;
+    let person = user(&world);
+    let model = second_device(&world, &Surface::AiLocal).await;
+    for n in 0..8 {
+        let name = format!("n{n}");
+        let start = person.start(&name, "echo genuine; exec cat").await;
+        let opened = |reply: SessionReply| reply.ended.status.session;
+        let own = opened(person.ask(&Request::Open(start.clone())).await.unwrap());
+        let other = model.open(&name, "echo fake; exec cat").await;
+        assert_ne!(own, other);
+        assert_eq!(person.open(&name, "exec cat").await, own, "{name}");
+        // The same request, of which an answer was not heard.
+        assert_eq!(opened(person.ask(&Request::Open(start)).await.unwrap()), own, "{name}");
+        let named = format!("web-1/{name}");
+        let screen = world.farwire(&["session", "screen", &named]).await;
+        assert!(screen.code == 0 && screen.text().contains("genuine"), "{screen:?}");
+    }
+    // Of those of others none is chosen, unless there is only one.
+    let only = model.open("only", "exec cat").await;
+    assert_eq!(person.open("only", "exec cat").await, only);
+    let model = model.acting_for("ann");
+    model.open("both", "exec cat").await;
+    let model = model.acting_for("bert");
+    model.open("both", "exec cat").await;
+    let start = person.start("both", "exec cat").await;
+    let several = person.ask(&Request::Open(start)).await.unwrap_err();
+    assert_eq!(several.kind, Kind::AmbiguousSession, "{several}");
+    let screen = world.farwire(&["session", "screen", "web-1/both"]).await;
+    assert!(screen.stderr.contains("error[ambiguous_session]"), "{screen:?}");
 }

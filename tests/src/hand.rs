@@ -63,6 +63,14 @@ impl Hand {
         Self { client: made, server, caller }
     }
 
+    /// The same of another device, which has this home.
+    #[must_use]
+    pub fn of_device(self, world: &World, home: &str, surface: &Surface) -> Self {
+        let home = Home::open(&world.path(home)).expect("a home");
+        let client = Client::open(home, surface).expect("its keys");
+        Self { client, ..self }
+    }
+
     /// The same acting for somebody.
     #[must_use]
     pub fn acting_for(mut self, owner: &str) -> Self {

@@ -444,6 +444,7 @@ impl Job {
             age_ms: micros(self.age()) / 1000,
             state: self.state(),
             mine: self.owner.is_on_surface_of(to),
+            own_device: Some(self.owner.device == to.device),
             pid: self.program.pid(),
             session: self.terminal.as_ref().map(|terminal| Box::new(terminal.status(to, room))),
         }

@@ -75,13 +75,6 @@ impl Table {
         self.jobs.values().filter(|job| job.terminal.is_some() && !job.has_ended()).count()
     }
 
-    pub(super) fn session(&self, asker: &Asker, name: &str) -> Option<&Arc<Job>> {
-        self.jobs.values().find(|job| {
-            let named = job.terminal.as_ref().is_some_and(|terminal| terminal.name == name);
-            named && !job.has_ended() && job.is_seen_by(asker)
-        })
-    }
-
     /// The first number that is not the name of a session that `asker` may see, whatever its owner
     /// label.
     pub(crate) fn free_name(&self, asker: &Asker) -> String {

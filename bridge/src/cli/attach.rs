@@ -113,7 +113,7 @@ impl Attach {
                 from: None,
             }),
             Target::Name(name) if self.read_only => {
-                let session = running_on(client, server, &name).await?.job;
+                let session = running_on(client, server, &name).await?.handle.job;
                 let (read_only, size, from) = (Some(true), None, None);
                 Request::Attach(AttachMessage { session, read_only, size, from })
             }

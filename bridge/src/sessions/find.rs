@@ -150,11 +150,13 @@ impl SessionName {
     }
 
     /// Finds it by its id, or by its server and name, also when it has ended. Of several with one
-    /// name on a server, the running one is taken, otherwise the latest.
+    /// name on a server, running ones are taken first, and of these those of this device; of ended
+    /// ones of one opener, the latest.
     ///
     /// # Errors
     ///
-    /// `unknown_id`, `unknown_server`, and why the server cannot be asked.
+    /// `unknown_id`, `ambiguous_session` where several fit, `unknown_server`, and why the server
+    /// cannot be asked.
     pub async fn find_even_ended(&self, client: &Client) -> Result<Handle, Failure> {
         let unnamed = match self {
             Self::OnServer { server, name } => return latest_named(client, server, name).await,
@@ -188,10 +190,19 @@ pub async fn by_id(
     }
 }
 
-/// Finds the running session of a name on a server.
-pub async fn running_on(client: &Client, server: &Server, name: &str) -> Result<Job, Failure> {
-    let jobs = control::jobs(client, server, true).await?;
-    jobs.into_iter().find(|job| is_named(job, name)).ok_or_else(|| {
+/// Finds the session of a name that runs on a server: one of this device before those of others.
+///
+/// # Errors
+///
+/// `unknown_id`, `ambiguous_session` where several fit, and why the server cannot be asked.
+pub async fn running_on(
+    client: &Client,
+    server: &Server,
+    name: &str,
+) -> Result<KnownSession, Failure> {
+    let mut found = on_server(client, server, false).await?;
+    found.retain(|one| one.status.name == name);
+    only_one(nearest(found), || {
         let shown = neutral_within(name, 64);
         Failure::new(
             Kind::UnknownId,
@@ -201,8 +212,17 @@ pub async fn running_on(client: &Client, server: &Server, name: &str) -> Result<
     })
 }
 
-fn is_named(job: &Job, name: &str) -> bool {
-    job.session.as_ref().is_some_and(|session| session.name == name)
+/// Those of several sessions of one name that are meant where nothing else is said: those that this
+/// device has opened before those of others, and of these those of this surface.
+fn nearest(mut found: Vec<KnownSession>) -> Vec<KnownSession> {
+    let nearer: [fn(&KnownSession) -> bool; 2] =
+        [|one| one.job.mine || one.job.own_device == Some(true), |one| one.job.mine];
+    for near in nearer {
+        if found.iter().any(near) {
+            found.retain(near);
+        }
+    }
+    found
 }
 
 async fn by_name(
@@ -226,11 +246,19 @@ async fn by_name(
 
 async fn latest_named(client: &Client, server: &str, name: &str) -> Result<Handle, Failure> {
     let server = client.find(server).await?;
-    let jobs = control::jobs(client, &server, false).await?;
-    // The newest comes first.
-    let mut named = jobs.iter().filter(|job| is_named(job, name));
-    let found = named.clone().find(|job| job.state.is_open()).or_else(|| named.next());
-    let job = found.ok_or_else(|| {
+    let mut found = on_server(client, &server, true).await?;
+    found.retain(|one| one.status.name == name);
+    if found.iter().any(|one| one.job.state.is_open()) {
+        found.retain(|one| one.job.state.is_open());
+    }
+    let mut found = nearest(found);
+    // The newest comes first. Of what has ended none is mistaken for that of somebody else.
+    let opener = |one: &KnownSession| (one.job.device.clone(), one.job.surface.clone());
+    let same = found.windows(2).all(|two| two.first().map(opener) == two.last().map(opener));
+    if same && found.iter().all(|one| !one.job.state.is_open()) {
+        found.truncate(1);
+    }
+    let found = only_one(found, || {
         let shown = neutral_within(name, 64);
         let text = format!("no session on `{}` is called `{shown}`", server.name);
         Failure::new(Kind::UnknownId, text).with_hint(format!(
@@ -238,7 +266,7 @@ async fn latest_named(client: &Client, server: &str, name: &str) -> Result<Handl
             server.name
         ))
     })?;
-    Handle::of_session(client, &server, job.job)
+    Ok(found.handle)
 }
 
 /// The default session when none is named: the chosen one, or the only running one.
@@ -273,7 +301,9 @@ fn only_one(
         1 => found.pop().ok_or_else(none),
         count => {
             let names = found.iter().take(NAMED).map(|one| {
-                format!("{} ({}/{})", one.handle.id, one.handle.server.name, one.status.name)
+                let (id, server) = (one.handle.id, &one.handle.server.name);
+                let by = neutral_within(&format!("{} on {}", one.job.surface, one.job.device), 64);
+                format!("{id} ({server}/{}, {by})", one.status.name)
             });
             let names = names.collect::<Vec<_>>().join(", ");
             let more = if count > NAMED { " and more" } else { "" };

@@ -174,6 +174,9 @@ pub struct Job {
     /// The state of its terminal, if it is a session.
     #[n(9)]
     pub session: Option<Box<Status>>,
+    /// Whether this owner's device requested it, through whichever surface.
+    #[n(10)]
+    pub own_device: Option<bool>,
 }
 
 /// The agent's description of its machine.
