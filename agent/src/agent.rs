@@ -85,6 +85,7 @@ impl Agent {
             users: Users::new(),
             conversations,
             file_conversations: Conversations::default(),
+            control_conversations: Conversations::default(),
             links: Links::default(),
             roots,
             attended: Attended::default(),

@@ -1,5 +1,6 @@
 //! Conversations: what a stream is about, kept while streams come and go. Those of runs can be
-//! resumed; those of files begin anew on each stream, once the previous stream has let go.
+//! resumed; those of files, and of controls of sessions, begin anew on each stream, once the
+//! previous stream has let go.
 //!
 //! One stream serves a conversation at a time. Resuming it on a new stream first detaches the old
 //! one and waits until it has let go; only then are offsets read.

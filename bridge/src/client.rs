@@ -28,6 +28,7 @@ use crate::network::{MAIL_PATIENCE, Network, OPEN, open_stream};
 pub use crate::server::Server;
 use crate::server::with_server_name;
 use crate::slots::Slots;
+use crate::unsettled::Unsettled;
 
 /// How long the relay may take to tell more about a failure.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -45,6 +46,8 @@ pub struct Client {
     links: Slots<Target, LinkResult>,
     /// What agent processes have told of their roots.
     pub(crate) roots: Arc<KnownRoots>,
+    /// Conversations about sessions whose outcome is not known.
+    pub(crate) unsettled: Arc<Unsettled>,
 }
 
 /// The agent's verdict about this device: a link, or why there is none.
@@ -87,6 +90,7 @@ impl Client {
             surface: Arc::new(surface),
             links: Slots::default(),
             roots: Arc::default(),
+            unsettled: Arc::default(),
         })
     }
 

@@ -38,4 +38,5 @@ pub mod setup;
 pub mod slots;
 pub mod text;
 pub mod tools;
+mod unsettled;
 pub mod verbs;

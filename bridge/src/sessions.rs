@@ -37,6 +37,7 @@ use crate::conversation::{
 use crate::machine::random_nonce;
 use crate::runs::record;
 use crate::text::shown::Piece;
+use crate::unsettled::Ordered;
 
 /// The largest answer that an agent may send.
 const LIMIT: u64 = 8 << 20;
@@ -168,12 +169,26 @@ async fn answer(
 ) -> Result<SessionReply, NoAnswer> {
     conversation::fits(&request).map_err(NoAnswer::Failed)?;
     let attempts = Attempts::new(effects(&request), Some(patience));
-    carry(Remote::new(client, server), attempts, &mut Asking(request)).await
+    let order = match &request {
+        Request::Control(control) => Some(client.unsettled.begin(control.session)),
+        _ => None,
+    };
+    let order = order.transpose().map_err(NoAnswer::Failed)?;
+    let mut asking = Asking { request, order };
+    let answer = carry(Remote::new(client, server), attempts, &mut asking).await;
+    if let (Ok(_), Some(order)) = (&answer, asking.order) {
+        order.settle();
+    }
+    answer
 }
 
-struct Asking(Request);
+struct Asking<'a> {
+    request: Request,
+    /// What is done is done in the order in which it was asked for.
+    order: Option<Ordered<'a>>,
+}
 
-impl Carried for Asking {
+impl Carried for Asking<'_> {
     type Answer = SessionReply;
 
     async fn attempt(
@@ -183,10 +198,13 @@ impl Carried for Asking {
     ) -> Result<SessionReply, Trouble> {
         let mut carrier = Carrier::open(remote, Class::Interactive, attempts).await?;
         if carrier.is_first() {
-            name_instance(&mut self.0, carrier.instance());
+            name_instance(&mut self.request, carrier.instance());
         }
-        let conversation = random_nonce().map_err(Trouble::here)?;
-        carrier.begin(open(conversation, 0, &self.0));
+        let (conversation, generation) = match &mut self.order {
+            Some(order) => order.advance(),
+            None => (random_nonce().map_err(Trouble::here)?, 0),
+        };
+        carrier.begin(open(conversation, generation, &self.request));
         carrier.finish().await?;
         receive(&mut carrier).await
     }

@@ -3,6 +3,8 @@
 use std::process::Stdio;
 
 use farwire_protocol::header::Reset;
+use farwire_protocol::streams::session::{Action, TypingRule};
+use farwire_tests::hand::user;
 use farwire_tests::hostile::{CODES, Hostile, Mischief, Way};
 use farwire_tests::trials::relay::{Bench, Kind};
 use farwire_tests::{Era, World, until};
@@ -248,4 +250,19 @@ async fn a_relay_that_refuses_for_longer_than_there_is_time_leaves_the_outcome_u
         let text = bench.call("output", json!({"id": id})).await;
         assert!(text.contains(&format!("[run {id} exit=0")), "{text}");
     }
+}
+
+/// What a person has decided since stays so.
+#[tokio::test]
+async fn a_rule_that_is_held_back_and_released_late_does_not_undo_a_later_one() {
+    let (world, hostile) = betrayed().await;
+    let user = user(&world);
+    let session = user.open("work", "exec cat").await;
+    hostile.plan(hostile.opened(), Mischief::Detain(100, Reset::Overloaded));
+    user.does(session, Action::Rule(TypingRule::Shared)).await.expect("a later copy passes");
+    let status = user.does(session, Action::Rule(TypingRule::UserOnly)).await.expect("it passes");
+    assert_eq!(status.typing.expect("it is told").rule, TypingRule::UserOnly);
+    hostile.let_go().await;
+    let status = user.look(session).await.status;
+    assert_eq!(status.typing.expect("it is told").rule, TypingRule::UserOnly);
 }

@@ -46,6 +46,8 @@ pub(crate) struct Services {
     /// Conversations about runs and sessions.
     pub(crate) conversations: Conversations,
     pub(crate) file_conversations: Conversations<()>,
+    /// Conversations about what is done to a session besides typing.
+    pub(crate) control_conversations: Conversations<()>,
     pub(crate) links: Links,
     /// The directories that the owner has opened.
     pub(crate) roots: Roots,

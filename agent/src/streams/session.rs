@@ -8,6 +8,8 @@
 //! - A client gets the bytes of the log in order, from the offset that it names; or the screen,
 //!   marked as such.
 //! - Typed bytes are taken once: a stream that resumes a conversation learns how many were.
+//! - What a stream does to a session is done before what a later stream of its conversation does,
+//!   or not at all.
 //! - A viewer cannot type, whatever it sends.
 //! - When the stream ends, the session goes on.
 
@@ -101,7 +103,7 @@ where
             let session = context.services.sessions.find(&asker, send.session)?;
             exchange(context, &session, &asker.who, &send, writer).await
         }
-        Request::Control(control) => control::serve(context, &control, writer).await,
+        Request::Control(control) => control::serve(context, &open, &control, writer).await,
         Request::Events(events) => events::serve(context, &events, writer).await,
         Request::Look(session) => {
             let session = find(session)?;

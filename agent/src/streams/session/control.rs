@@ -2,7 +2,7 @@
 //! its end.
 
 use farwire_link::inner::sealed::Writer;
-use farwire_protocol::conversation::Counts;
+use farwire_protocol::conversation::{Counts, Open};
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::streams::session::Size as SizeMessage;
 use farwire_protocol::streams::session::{
@@ -27,13 +27,18 @@ use crate::terminal::typing_rights::{Arbiter, Group, Refusal};
 /// Carries out the request, and answers with the new state of the session.
 pub(super) async fn serve<W: AsyncWrite + Unpin>(
     context: &Context,
+    open: &Open,
     control: &Control,
     writer: &mut Writer<W>,
 ) -> Result<(), Failure> {
+    let all = &context.services.control_conversations;
+    let seat = all.enter(&context.asker.who, open.conversation, open.generation, ()).await?;
     let asker = context.asker.calling_itself(control.caller.as_ref())?;
     let sessions = &context.services.sessions;
     let session = sessions.find(&asker, control.session)?;
     act(sessions, &session, &asker, &control.action)?;
+    // It is done: a later stream need not wait until the answer has gone out.
+    drop(seat);
     finish(writer, Counts::default(), &state_of(&session, &asker.who).await?).await
 }
 

@@ -115,7 +115,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "server",
             "network",
             "mail",
-            "known_roots slots harden machine build",
+            "known_roots unsettled slots harden machine build",
             "text",
         ],
     ),
