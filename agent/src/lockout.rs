@@ -3,8 +3,8 @@
 //! The devices are files that other processes change: `farwire-agent device rm`, `leave`, an
 //! editor, a damaged disk. They are read again every [`LOOK`] while somebody is connected, and not
 //! only at handshakes. Files that cannot be read admit nobody, and keep nobody. A link that may not
-//! stay ends with every stream on it, and its device's queued jobs are cancelled; running programs
-//! go on.
+//! stay ends with every stream on it, and so do the leases of its device; its queued jobs are
+//! cancelled, and running programs go on.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -78,7 +78,8 @@ fn each_once(ids: impl Iterator<Item = Id>) -> HashSet<Id> {
 fn look(agent: &Agent, failed: &mut HashMap<Id, u32>) {
     let connected = agent.services.links.bundles();
     let waiting = agent.services.jobs.waiting();
-    let ids = each_once(connected.iter().map(|bundle| bundle.id).chain(waiting));
+    let typing = agent.services.sessions.lease_devices();
+    let ids = each_once(connected.iter().map(|bundle| bundle.id).chain(waiting).chain(typing));
     failed.retain(|id, _| ids.contains(id));
     for id in ids {
         let known = agent.state.devices().lookup(&id);
@@ -105,6 +106,7 @@ fn look(agent: &Agent, failed: &mut HashMap<Id, u32>) {
         }
         if gone {
             agent.services.jobs.withdraw(&id);
+            agent.services.sessions.end_leases(&id);
         }
     }
 }

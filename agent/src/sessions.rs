@@ -10,11 +10,12 @@ mod lines;
 mod past;
 mod record;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use farwire_protocol::failure::{Failure, Kind};
-use farwire_protocol::id::Nonce;
+use farwire_protocol::id::{Id, Nonce};
 use farwire_protocol::streams::session::{Labels, NAME_LIMIT, Start};
 use tokio_util::task::TaskTracker;
 
@@ -25,6 +26,7 @@ use crate::gate::{Allowed, Asker};
 use crate::jobs::job::{Job, JobPlan};
 use crate::jobs::users::Users;
 use crate::jobs::{Asking, Begun, Jobs, Recalled};
+use crate::os::clock::boottime;
 use crate::terminal::{Terminal, shell};
 
 /// At most this many sessions are open at once by default.
@@ -170,6 +172,27 @@ impl Sessions {
         let session = Session::of(job).ok_or_else(no_terminal)?;
         let demand = Demand::Use(session.job.facts());
         asker.allow(&demand, session.clone()).map_err(Denied::failure)
+    }
+
+    /// The devices that have the lease of a session.
+    pub(crate) fn lease_devices(&self) -> HashSet<Id> {
+        let holder = |session: Session| {
+            session.terminal.typing().arbiter.holder(boottime()).map(|holder| holder.device)
+        };
+        self.open_ones().into_iter().filter_map(holder).collect()
+    }
+
+    /// Ends all leases of a device that was removed.
+    pub(crate) fn end_leases(&self, device: &Id) {
+        for session in self.open_ones() {
+            session.terminal.typing().arbiter.end_device(device, boottime());
+            session.terminal.settle(None);
+        }
+    }
+
+    fn open_ones(&self) -> Vec<Session> {
+        let jobs = self.jobs.select(|job| job.terminal.is_some() && !job.has_ended());
+        jobs.into_iter().filter_map(Session::of).collect()
     }
 
     /// A session, and the others in the group of these labels: open sessions of the same device for

@@ -386,3 +386,54 @@ async fn a_name_stands_for_ones_own_session_before_that_of_another_device() {
     let screen = world.farwire(&["session", "screen", "web-1/both"]).await;
     assert!(screen.stderr.contains("error[ambiguous_session]"), "{screen:?}");
 }
+
+#[tokio::test]
+async fn a_device_that_is_removed_types_no_more_and_keeps_no_lease() {
+    let world = World::with_server("web-1").await;
+    let person = user(&world);
+    let model = second_device(&world, &Surface::AiLocal).await;
+    let leased = model.open("leased", "exec cat").await;
+    model.does(leased, Action::Attach(3_600_000)).await.unwrap();
+    let (gate, file) = (world.path("gate"), world.path("typed"));
+    let program = format!(
+        "stty raw -echo; echo ready; until [ -e {} ]; do sleep 0.05; done; exec cat > {}",
+        gate.display(),
+        file.display()
+    );
+    let session = person.open("typed", &program).await;
+    person.does(session, Action::Rule(TypingRule::Shared)).await.unwrap();
+    until("it to be ready", async || person.screen(session).await.contains("ready").then_some(()))
+        .await;
+    // Nothing more fits what nobody reads.
+    let full = "y".repeat(60_000);
+    until("it to be full", async || {
+        let ended = person.send(session, vec![text(&full)], Duration::ZERO).await.unwrap().ended;
+        ended.left
+    })
+    .await;
+    let human = agent(&world, "x").of_device(&world, "laptop", &Surface::Human);
+    human.look(session).await;
+    let sending = human.send(session, vec![text(&"x".repeat(10_000))], LONG);
+    let removing = async {
+        assert_eq!(world.agent_with("web-1", &["device", "rm", "laptop"], b"").await.code, 0);
+        let rights = until("the lease to end", async || {
+            let rights = person.look(leased).await.status.typing.unwrap();
+            rights.lease.is_none().then_some(rights)
+        })
+        .await;
+        std::fs::write(&gate, "").unwrap();
+        rights
+    };
+    let (sent, rights) = tokio::join!(sending, removing);
+    assert!(sent.is_err(), "{sent:?}");
+    let transfer = rights.transfer.unwrap();
+    assert_eq!(transfer.way, LeaseChange::Detached);
+    assert_eq!(transfer.reason.as_deref(), Some("its device was removed"));
+    person.send(session, vec![text("END")], LONG).await.unwrap();
+    let typed = until("the end", async || {
+        let typed = std::fs::read_to_string(&file).unwrap_or_default();
+        typed.ends_with("END").then_some(typed)
+    })
+    .await;
+    assert!(!typed.contains('x'), "{} bytes", typed.matches('x').count());
+}

@@ -101,7 +101,7 @@ where
         Request::Send(send) => {
             let asker = context.asker.calling_itself(send.caller.as_ref())?;
             let session = context.services.sessions.find(&asker, send.session)?;
-            exchange(context, &session, &asker.who, &send, writer).await
+            exchange(context, &session, &asker, &send, writer).await
         }
         Request::Control(control) => control::serve(context, &open, &control, writer).await,
         Request::Events(events) => events::serve(context, &events, writer).await,

@@ -3,7 +3,7 @@
 //! # Invariants
 //!
 //! - The right to type is checked under one lock with the write: once a lease has passed on, no
-//!   byte of an earlier holder follows.
+//!   byte of an earlier holder follows, nor does one of a device that was locked out.
 //! - Refused input is never typed later.
 //! - Input that the terminal does not show is in no event.
 
@@ -17,6 +17,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::keys::{Takes, Wanted};
 use super::typing_rights::Refusal;
 use super::{Terminal, doing, lock};
+use crate::gate::Asker;
+use crate::gate::demand::Demand;
 use crate::gate::principal::Principal;
 use crate::os::clock::boottime;
 use crate::os::pty;
@@ -59,10 +61,10 @@ enum TypingStep {
 }
 
 impl Terminal {
-    /// Types the keys of `who`, as far as that is possible before a deadline.
+    /// Types the keys of `asker`, as far as that is possible before a deadline.
     pub(crate) async fn types(
         &self,
-        who: &Principal,
+        asker: &Asker,
         keys: Keys<'_>,
         until: Option<Instant>,
     ) -> Typed {
@@ -73,13 +75,13 @@ impl Terminal {
             if rest.is_empty() {
                 return typed;
             }
-            match self.step(who, Keys { bytes: rest, ..keys }) {
+            match self.step(asker, Keys { bytes: rest, ..keys }) {
                 TypingStep::Took(bytes) => {
                     typed.taken += bytes;
                     continue;
                 }
                 TypingStep::Refused(refusal) => {
-                    self.events.note_refused(self.now(), who, rest.len());
+                    self.events.note_refused(self.now(), &asker.who, rest.len());
                     typed.refused = Some(refusal);
                     return typed;
                 }
@@ -130,15 +132,17 @@ impl Terminal {
         self.events.note_refused(self.now(), who, input.iter().map(length).sum());
     }
 
-    fn step(&self, who: &Principal, keys: Keys<'_>) -> TypingStep {
+    fn step(&self, asker: &Asker, keys: Keys<'_>) -> TypingStep {
+        let who = &*asker.who;
         let Some(master) = self.program.master() else { return TypingStep::Gone };
         let shown = !keys.secret && self.shows();
         let now = boottime();
         let mut typing = lock(&self.typing);
         let taken = keys.turn.and_then(|turn| typing.arbiter.turns.find_taken(turn));
-        let may = match taken {
-            Some(taken) => Err(Refusal::Interrupted(taken.by.clone())),
-            None => typing.arbiter.may_type(who, now),
+        let may = match (asker.may(&Demand::Stay), taken) {
+            (Err(denied), _) => Err(Refusal::Denied(denied)),
+            (Ok(()), Some(taken)) => Err(Refusal::Interrupted(taken.by.clone())),
+            (Ok(()), None) => typing.arbiter.may_type(who, now),
         };
         if let Err(refusal) = may {
             drop(typing);

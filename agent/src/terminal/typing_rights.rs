@@ -21,11 +21,13 @@
 use std::time::Duration;
 
 use farwire_protocol::failure::{Failure, Kind};
+use farwire_protocol::id::Id;
 use farwire_protocol::streams::session::{
     self as wire, LEASE_LIMIT_MS, LeaseChange, Transfer as Shown, TypingRule,
 };
 
 use crate::gate::principal::Principal;
+use crate::gate::reason::Denied;
 
 mod group;
 mod turns;
@@ -73,6 +75,8 @@ impl Transfer {
 /// Why somebody may not type.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Refusal {
+    /// Their device may not be here any more.
+    Denied(Denied),
     /// Nobody types into this session.
     ReadOnly,
     /// Somebody else has the lease, since then.
@@ -100,6 +104,7 @@ impl Refusal {
     pub(crate) fn failure(&self, now: Duration) -> Failure {
         let ago = |then: Duration| now.saturating_sub(then).as_secs();
         match self {
+            Self::Denied(denied) => denied.clone().failure(),
             Self::ReadOnly => Failure::new(Kind::InputLocked, "this session is read-only")
                 .with_hint(
                     "nobody can type until a user or the surface that opened it changes that",
@@ -385,6 +390,13 @@ impl Arbiter {
     pub(crate) fn end_stream(&mut self, stream: u64, now: Duration) {
         if matches!(&self.lease, Some(lease) if lease.until == Until::Gone(stream)) {
             self.pass(LeaseChange::Released, None, None, now);
+        }
+    }
+
+    /// Ends the lease of a device that was removed.
+    pub(crate) fn end_device(&mut self, device: &Id, now: Duration) {
+        if self.lease.as_ref().is_some_and(|lease| lease.holder.device == *device) {
+            self.pass(LeaseChange::Released, None, Some("its device was removed"), now);
         }
     }
 

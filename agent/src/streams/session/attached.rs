@@ -239,7 +239,7 @@ impl AttachStream<'_> {
         let begins = bytes.starts_with(b"\x1b[");
         let report = begins && self.session.terminal.summary().reports.has(bytes);
         let keys = Keys { bytes, secret: false, turn: None, report, count };
-        let typed = self.session.terminal.types(&self.who, keys, None).await;
+        let typed = self.session.terminal.types(&self.context.asker, keys, None).await;
         if typed.taken > 0 && !report {
             self.attachment.one.note_typing(boottime());
         }

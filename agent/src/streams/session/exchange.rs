@@ -17,8 +17,8 @@ use self::reply::{Occasion, Reply, answer};
 use self::typing::{TYPING, begin, refuse_early, wait_typed};
 use self::waiting::{Outcome, Waiting};
 use super::control::already_over;
-use crate::gate::Allowed;
 use crate::gate::principal::Principal;
+use crate::gate::{Allowed, Asker};
 use crate::sessions::Session;
 use crate::streams::context::{Context, link_lost};
 use crate::streams::pattern::{Awaited, expression};
@@ -44,11 +44,11 @@ pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 pub(super) async fn exchange<W: AsyncWrite + Unpin>(
     context: &Context,
     session: &Allowed<Session>,
-    who: &Principal,
+    asker: &Asker,
     send: &Send,
     writer: &mut Writer<W>,
 ) -> Result<(), Failure> {
-    let session = &**session;
+    let (session, who) = (&**session, &*asker.who);
     let Session { job, terminal } = session;
     let until = send.until.as_deref().map(expression).transpose()?;
     let wait_for = Duration::from_millis(send.wait_ms).min(LONGEST_WAIT);
@@ -93,7 +93,7 @@ pub(super) async fn exchange<W: AsyncWrite + Unpin>(
     };
     let sent = match terminal.exchange_of(send.request) {
         Some(before) => wait_typed(terminal, send.request, before).await,
-        None => begin(session, who, send, turn.clone()).await?,
+        None => begin(session, asker, send, turn.clone()).await?,
     };
     let request = turn.as_ref().map(|turn| turn.request);
     let id = Some(send.request);

@@ -226,3 +226,13 @@ fn whose_line_is_pending_is_known_and_so_is_what_time_alone_changes() {
     assert!(arbiter.tick(at(3_000)), "no draft any more");
     assert!(!arbiter.tick(at(4_999)) && arbiter.tick(at(5_000)), "and agents wait no longer");
 }
+
+#[test]
+fn a_device_that_is_gone_keeps_no_lease_and_leaves_others_theirs() {
+    let mut arbiter = arbiter();
+    one(&mut arbiter, 0, |group| group.attach(&agent("a"), 3_600_000)).unwrap();
+    arbiter.end_device(&Id([2; 32]), at(1));
+    assert!(arbiter.holder(at(1)).is_some(), "of another device");
+    arbiter.end_device(&Id([1; 32]), at(1));
+    assert_eq!(arbiter.holder(at(1)), None);
+}

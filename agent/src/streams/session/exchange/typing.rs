@@ -10,6 +10,7 @@ use farwire_protocol::streams::session::{Input, SEND_LIMIT, Send};
 use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
+use crate::gate::Asker;
 use crate::gate::principal::Principal;
 use crate::os::clock::boottime;
 use crate::sessions::Session;
@@ -36,11 +37,11 @@ pub(super) const LOOK: Duration = Duration::from_millis(40);
 /// Types it for the first time. Nobody else gets the turn before all is typed.
 pub(super) async fn begin(
     session: &Session,
-    who: &Principal,
+    asker: &Asker,
     send: &Send,
     turn: Option<Arc<ExchangeTurn>>,
 ) -> Result<Sent, Failure> {
-    let Session { job, terminal } = session;
+    let (Session { job, terminal }, who) = (session, &*asker.who);
     if job.has_ended() {
         return Err(already_over(job));
     }
@@ -73,10 +74,10 @@ pub(super) async fn begin(
     }
     // Typing goes on even if this stream ends: the next stream learns the result.
     let typing = Typing { terminal: terminal.clone(), request: send.request };
-    let actor = who.clone();
+    let asker = asker.clone();
     let typing = tokio::spawn(async move {
         let turn = turn.as_ref().map(|turn| turn.request);
-        types(&typing, &actor, turn, &keys, now).await
+        types(&typing, &asker, turn, &keys, now).await
     });
     typing.await.map_err(|_| Failure::new(Kind::Internal, "a task that types has died"))?
 }
@@ -170,7 +171,7 @@ fn may_begin(terminal: &Terminal, who: &Principal, send: &Send) -> Result<(), Fa
 /// Types all of it, or as much as the program reads within [`TYPING`].
 async fn types(
     Typing { terminal, request }: &Typing,
-    who: &Principal,
+    asker: &Asker,
     turn: Option<Nonce>,
     keys: &[Part],
     before: Sent,
@@ -184,7 +185,7 @@ async fn types(
             break;
         }
         let keys = Keys { bytes, secret, turn, report: false, count: None };
-        let typed = terminal.types(who, keys, Some(until)).await;
+        let typed = terminal.types(asker, keys, Some(until)).await;
         taken += typed.taken;
         terminal.count_exchange(*request, taken as u64, (all - taken) as u64);
         // A refusal means that nothing was typed.
