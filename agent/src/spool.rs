@@ -23,6 +23,7 @@
 mod limits;
 mod log;
 mod memory;
+mod plain;
 mod reader;
 mod search;
 mod view;

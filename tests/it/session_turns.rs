@@ -238,3 +238,20 @@ async fn text_that_would_be_pressed_as_keys_is_refused() {
         model.call("session_send", json!({"id": "s1", "text": "ab", "wait": 0.5})).await;
     assert!(!error, "{text}");
 }
+
+#[tokio::test]
+async fn a_pattern_for_a_whole_line_matches_what_a_person_sees() {
+    let world = World::with_server("web-1").await;
+    let mut model = world.model(Era::Discover).await;
+    model.call("session_open", json!({"server": "web-1"})).await;
+    let line = "echo DONE; seq 9990 9999; sleep 600";
+    let call = json!({"id": "s1", "text": line, "wait": 50.0, "until": "^DONE$"});
+    let (text, error) = model.call("session_send", call).await;
+    assert!(!error && text.contains("until=matched"), "{text}");
+    until("the last line", async || {
+        let call = json!({"id": "s1", "view": "grep", "pattern": "^9999$"});
+        let (text, _) = model.call("output", call).await;
+        text.ends_with("9999\n").then_some(())
+    })
+    .await;
+}

@@ -2,6 +2,7 @@
 
 use regex::bytes::Regex;
 
+use super::plain::plain;
 use super::reader::{Item, SpoolReader};
 use super::view::LINE;
 use super::{Mode, Spool};
@@ -83,7 +84,8 @@ impl LogSearch {
 
     fn is_match(&self) -> bool {
         // If its beginning was cut off, the rest does not begin a line.
-        self.pattern.is_match_at(&self.line, usize::from(self.cut))
+        let from = usize::from(self.cut);
+        self.pattern.is_match_at(&plain(&self.line, from), from)
     }
 
     fn begin(&mut self) {

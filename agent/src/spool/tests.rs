@@ -486,3 +486,18 @@ fn what_an_agent_died_over_stays_unknown_until_the_client_counts_anew() {
     assert_eq!(memory.seat([1; 16], true, 0), Some(place));
     assert_eq!(memory.bytes_taken(place), Some(4));
 }
+
+#[test]
+fn a_line_is_matched_as_a_terminal_shows_it_and_shown_as_it_is() {
+    let (_directory, mut spool) = spool(SpoolLimits::default());
+    let said = b"\x1b[?2004l\r\x1b]133;C;abc;1\x07DONE\r\n\x1b[32m9999\x1b[0m\r\n";
+    spool.append(1, Bytes::from_static(said));
+    for pattern in ["^DONE$", "^9999$"] {
+        let pattern = Regex::new(pattern).unwrap();
+        let mut search = LogSearch::new(&spool, pattern.clone(), 0);
+        assert_eq!(search.step(), SearchStep::Matched, "{pattern}");
+        let (matches, _) = spool.grep(&pattern, 1, 10, 9999);
+        assert_eq!(matches.len(), 1, "{pattern}");
+        assert!(matches[0].bytes.ends_with(b"\r"), "{pattern}");
+    }
+}

@@ -2,10 +2,11 @@
 //!
 //! It happens here, so that a grep does not carry 2 GB over the wire. These functions read files:
 //! call them where blocking is allowed. Of a line that is longer than [`LINE`] only the first
-//! [`LINE`] bytes are searched and shown.
+//! [`LINE`] bytes are searched and shown. A line is matched as a terminal shows it, see [`plain`].
 
 use regex::bytes::Regex;
 
+use super::plain::plain;
 use super::reader::Item;
 use super::{Mode, Spool};
 
@@ -279,7 +280,7 @@ struct FoundMatches {
 impl FoundMatches {
     /// Takes the line if it matches. Returns `false` if it does and there is no room for it.
     fn take(&mut self, pattern: &Regex, number: u64, line: &LineStart) -> bool {
-        if !pattern.is_match(&line.bytes) {
+        if !pattern.is_match(&plain(&line.bytes, 0)) {
             return true;
         }
         let shown = line.bytes.get(..SHOWN).unwrap_or(&line.bytes);
