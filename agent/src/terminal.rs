@@ -31,6 +31,7 @@ pub(crate) mod doing;
 pub(crate) mod events;
 pub(crate) mod filing;
 pub(crate) mod keys;
+mod line;
 pub(crate) mod marks;
 pub(crate) mod participants;
 pub(crate) mod screen;
@@ -54,6 +55,7 @@ use tokio::sync::{mpsc, watch};
 
 use self::events::{Events, What, When};
 pub(crate) use self::filing::Filed;
+use self::line::TypedLine;
 use self::marks::{Marks, Query};
 use self::participants::Participants;
 use self::screen::ScreenSummary;
@@ -123,6 +125,8 @@ pub(crate) struct Typing {
     pace: Pace,
     /// Exchanges that were typed.
     exchanges: Exchanges,
+    /// The line that is being typed to the shell.
+    line: TypedLine,
     /// One bit for each slot of an attached typist.
     typists: u64,
 }
@@ -174,6 +178,7 @@ impl Terminal {
                 arbiter,
                 pace: Pace::default(),
                 exchanges: Exchanges::default(),
+                line: TypedLine::default(),
                 typists: 0,
             }),
             rights_changed: watch::Sender::new(0),
@@ -464,6 +469,20 @@ impl Terminal {
         let _ = tokio::time::timeout(marks::PROMPT, async {
             // The sender lives as long as we do.
             while self.marks(Marks::is_about_to_wait) && marked.changed().await.is_ok() {}
+        })
+        .await;
+    }
+
+    /// Waits until the shell has taken a line that was entered a moment ago.
+    pub(crate) async fn wait_taken(&self) {
+        let mut marked = self.marked();
+        let entered = || {
+            let waits_since = self.marks(Marks::waits_since);
+            lock(&self.typing).line.is_entered(waits_since)
+        };
+        let _ = tokio::time::timeout(marks::PROMPT, async {
+            // The sender lives as long as we do.
+            while entered() && marked.changed().await.is_ok() {}
         })
         .await;
     }

@@ -437,3 +437,42 @@ async fn a_device_that_is_removed_types_no_more_and_keeps_no_lease() {
     .await;
     assert!(!typed.contains('x'), "{} bytes", typed.matches('x').count());
 }
+
+#[tokio::test]
+async fn a_command_is_typed_at_a_prompt_alone_and_not_onto_half_a_line() {
+    let world = World::with_server("web-1").await;
+    let (a, person) = (agent(&world, "a"), user(&world));
+    let s = a.open("w", "bash").await;
+    person.does(s, Action::Rule(TypingRule::Shared)).await.unwrap();
+    let at_prompt = async |line: &str| {
+        let mut asked = a.sending(s, vec![text(line)], LONG).await;
+        asked.at_prompt = Some(true);
+        a.ask(&Request::Send(asked)).await
+    };
+    assert_eq!(at_prompt("echo hi\n").await.unwrap().pieces[0].bytes, b"hi\r\n");
+    let mut at = person.attach(s, false).await;
+    let mut taken = 0;
+    // Half a line, and one that the shell waits for more of.
+    for (keys, undone) in [("echo unfin", "\x15"), ("echo 'open\r", "\x03")] {
+        at.types(keys).await;
+        taken += keys.len() as u64;
+        at.until("it to be taken", |at| at.acked == taken).await;
+        let busy = at_prompt("touch never\n").await.unwrap_err();
+        assert_eq!(busy.kind, Kind::TerminalBusy, "{busy}");
+        assert!(busy.message.contains("half typed"), "{busy}");
+        at.types(undone).await;
+        taken += undone.len() as u64;
+        at.until("it to be taken", |at| at.acked == taken).await;
+        let answer = until("a prompt", async || at_prompt("echo $((1 + 1))\n").await.ok()).await;
+        assert_eq!(answer.pieces[0].bytes, b"2\r\n");
+    }
+    // What a program has read is no half of a line.
+    let reads = "read -r -n 1 X\n";
+    a.send(s, vec![text(reads)], Duration::ZERO).await.unwrap();
+    until("it to read", async || (a.look(s).await.status.doing.name() == "running").then_some(()))
+        .await;
+    at.types("q").await;
+    until("a prompt", async || (a.look(s).await.status.doing.name() == "prompt").then_some(()))
+        .await;
+    assert_eq!(at_prompt("echo $X\n").await.unwrap().pieces[0].bytes, b"q\r\n");
+}

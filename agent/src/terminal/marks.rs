@@ -113,6 +113,8 @@ pub(crate) struct Marks {
     /// The offset at which the current sequence began.
     began: u64,
     phase: Phase,
+    /// Where it was when it began to wait last.
+    waits: u64,
     seen: bool,
     commands: VecDeque<ShellCommand>,
     count: u64,
@@ -134,6 +136,7 @@ impl Marks {
             state: MarksState::Ground,
             began: 0,
             phase: Phase::Unknown,
+            waits: 0,
             seen: false,
             commands: VecDeque::new(),
             count: 0,
@@ -175,6 +178,11 @@ impl Marks {
     pub(crate) fn ended_count(&self) -> u64 {
         let open = self.commands.back().is_some_and(|last| last.end.is_none());
         self.count - u64::from(open)
+    }
+
+    /// Since which offset the shell has waited for a command, if it does.
+    pub(crate) fn waits_since(&self) -> Option<u64> {
+        (self.phase == Phase::Waiting).then_some(self.waits)
     }
 
     /// Commands, oldest first.
@@ -281,7 +289,7 @@ impl Marks {
         let (began, running) = (self.began, self.phase == Phase::Running);
         match what {
             b"A" if !running => self.phase = Phase::Prompting,
-            b"B" if !running => self.phase = Phase::Waiting,
+            b"B" if !running => (self.phase, self.waits) = (Phase::Waiting, next),
             b"C" if self.is_next(number(rest)) => self.begin(next),
             b"D" => {
                 let (exit, of) = match rest.iter().position(|byte| *byte == b';') {

@@ -15,6 +15,7 @@ use farwire_protocol::streams::session::{Doing, Input};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::keys::{Takes, Wanted};
+use super::line::Editor;
 use super::typing_rights::Refusal;
 use super::{Terminal, doing, lock};
 use crate::gate::Asker;
@@ -165,6 +166,7 @@ impl Terminal {
             return TypingStep::Early(typing.pace.next());
         }
         let before = self.program.spool.end();
+        let editor = self.line_editor();
         match master.try_write(bytes) {
             Ok(taken) => {
                 if let Some((memory, place)) = keys.count {
@@ -173,6 +175,7 @@ impl Terminal {
                 let bytes = bytes.get(..taken).unwrap_or(bytes);
                 if !keys.report {
                     typing.arbiter.note_typing(who, bytes, now);
+                    typing.line.note(bytes, before, editor);
                 }
                 if let Some(rate) = rate {
                     typing.pace.went(rate, taken, now);
@@ -240,10 +243,30 @@ impl Terminal {
         }
     }
 
-    /// Whether a command may be typed: the shell waits for one. Without marks, that is assumed if
-    /// the shell itself is in the foreground, and no program that is known to wait for something
-    /// else.
+    /// Who has what is typed now until a line is entered.
+    fn line_editor(&self) -> Editor {
+        match self.nonce.is_some() && self.edits_line() {
+            _ if self.reads_lines() => Editor::Kernel,
+            true => Editor::Shell,
+            false => Editor::Nobody,
+        }
+    }
+
+    /// Whether somebody has typed a part of a command, or has entered one that the shell has not
+    /// taken: what is typed now would become a part of it.
+    pub(crate) fn is_half_typed(&self) -> bool {
+        let waits_since = self.marks(super::Marks::waits_since);
+        lock(&self.typing).line.is_half_typed(waits_since)
+    }
+
+    /// Whether a command may be typed: the shell waits for one, and has nothing of it yet.
     pub(crate) fn at_prompt(&self) -> bool {
+        self.shell_waits() && !self.is_half_typed()
+    }
+
+    /// Whether the shell waits for a command. Without marks it is believed when it is in the
+    /// foreground itself, and none of the programs that are known to wait for something else is.
+    fn shell_waits(&self) -> bool {
         match self.doing() {
             Doing::Prompt => true,
             Doing::Running if !self.marks(super::Marks::marks_commands) => {
@@ -266,8 +289,12 @@ impl Terminal {
             pty::discard_typed(&*master);
         }
         const CTRL_U: &[u8] = b"\x15";
-        if line && self.at_prompt() && master.try_write(CTRL_U).is_ok() {
-            lock(&self.typing).arbiter.note_typing(user, CTRL_U, boottime());
+        if line && self.shell_waits() && master.try_write(CTRL_U).is_ok() {
+            let (editor, at) = (self.line_editor(), self.program.spool.end());
+            let mut typing = lock(&self.typing);
+            typing.arbiter.note_typing(user, CTRL_U, boottime());
+            typing.line.note(CTRL_U, at, editor);
+            drop(typing);
             self.program.count_passed(CTRL_U.len());
             self.events.note_typed(self.now(), user, CTRL_U, true);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use farwire_protocol::failure::{Failure, Kind};
 use farwire_protocol::id::Nonce;
-use farwire_protocol::streams::session::{Input, SEND_LIMIT, Send};
+use farwire_protocol::streams::session::{Doing, Input, SEND_LIMIT, Send};
 use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
@@ -46,6 +46,9 @@ pub(super) async fn begin(
         return Err(already_over(job));
     }
     // Before checking what the terminal wants: the prompt switches pastes on.
+    if send.at_prompt == Some(true) {
+        terminal.wait_taken().await;
+    }
     terminal.wait_prompt().await;
     terminal.draw().await;
     let mut wanted = key_modes(terminal);
@@ -157,8 +160,12 @@ fn may_begin(terminal: &Terminal, who: &Principal, send: &Send) -> Result<(), Fa
     }
     let busy = |text: &str| Failure::new(Kind::TerminalBusy, text);
     if send.at_prompt == Some(true) && !terminal.at_prompt() {
-        let doing = terminal.doing().name();
-        return Err(busy(&format!("the terminal is not at a prompt: {doing}")));
+        let doing = terminal.doing();
+        return Err(match doing {
+            Doing::Prompt if terminal.is_half_typed() => busy("a line is half typed")
+                .with_hint("look at the screen; ctrl-c gives the line up"),
+            _ => busy(&format!("the terminal is not at a prompt: {}", doing.name())),
+        });
     }
     let secret = send.input.iter().any(|input| matches!(input, Input::Secret(_)));
     if secret && !terminal.hides() {
