@@ -487,6 +487,15 @@ impl Terminal {
         .await;
     }
 
+    /// The number of the command that takes what is typed now, unless the shell does: the one that
+    /// runs, or of which the line was entered.
+    pub(crate) fn taken_by(&self) -> Option<u64> {
+        let (running, count, waits_since) =
+            self.marks(|marks| (marks.running(), marks.count(), marks.waits_since()));
+        let entered = || lock(&self.typing).line.is_entered(waits_since);
+        running.or_else(|| entered().then_some(count + 1))
+    }
+
     /// The exchange with this id, if it was typed.
     pub(crate) fn exchange_of(&self, request: Nonce) -> Option<Sent> {
         lock(&self.typing).exchanges.get(&request)

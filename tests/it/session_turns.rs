@@ -240,6 +240,37 @@ async fn text_that_would_be_pressed_as_keys_is_refused() {
 }
 
 #[tokio::test]
+async fn what_is_typed_while_a_command_runs_is_not_answered_with_its_exit() {
+    let world = World::with_server("web-1").await;
+    let a = agent(&world, "a");
+    let s = a.open("w", "bash").await;
+    let gate = world.path("gate");
+    let runs = format!("until [ -e {} ]; do sleep 0.05; done; (exit 9)\n", gate.display());
+    let runs = a.send(s, vec![text(&runs)], Duration::from_millis(500)).await.unwrap();
+    let number = runs.ended.command.unwrap().number;
+    let wait = Duration::from_secs(60);
+    let typed = a.send(s, vec![text("echo mine; (exit 3)\n")], wait);
+    let opens = async {
+        a.sees(s, |_, what| {
+            matches!(what, What::Typed { text: Some(text), .. } if text.starts_with(b"echo mine"))
+        })
+        .await;
+        std::fs::write(&gate, "").unwrap();
+    };
+    let (typed, ()) = tokio::join!(typed, opens);
+    let typed = typed.unwrap();
+    let command = typed.ended.command.unwrap();
+    assert_eq!((command.number, command.exit), (number + 1, Some(3)));
+    assert_eq!(typed.pieces[0].bytes, b"mine\r\n");
+    // Where the time is up before it begins, nothing is said of how it ended.
+    let _ = std::fs::remove_file(&gate);
+    let reads = "read -r X; (exit 7)\n";
+    a.send(s, vec![text(reads)], Duration::from_millis(500)).await.unwrap();
+    let read = a.send(s, vec![text("for it\n")], wait).await.unwrap();
+    assert_eq!(read.ended.command.unwrap().exit, Some(7), "no other command follows");
+}
+
+#[tokio::test]
 async fn a_pattern_for_a_whole_line_matches_what_a_person_sees() {
     let world = World::with_server("web-1").await;
     let mut model = world.model(Era::Discover).await;

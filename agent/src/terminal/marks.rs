@@ -180,6 +180,16 @@ impl Marks {
         self.count - u64::from(open)
     }
 
+    /// How many commands have begun.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The number of the command that runs.
+    pub(crate) fn running(&self) -> Option<u64> {
+        self.commands.back().filter(|last| last.end.is_none()).map(|last| last.number)
+    }
+
     /// Since which offset the shell has waited for a command, if it does.
     pub(crate) fn waits_since(&self) -> Option<u64> {
         (self.phase == Phase::Waiting).then_some(self.waits)

@@ -23,6 +23,8 @@ pub(crate) struct Sent {
     pub(crate) offset: u64,
     /// How many commands had ended before it.
     pub(crate) ended: u64,
+    /// The number of the command to which it was typed: its end may have nothing to do with it.
+    pub(crate) taken_by: Option<u64>,
     /// How many bytes were typed, and how many were not.
     pub(crate) typed: u64,
     pub(crate) left: u64,
@@ -42,7 +44,8 @@ impl Sent {
     /// Before anything is typed: the end of the log, and how many commands have ended.
     pub(crate) const fn at(offset: u64, ended: u64) -> Self {
         let (typed, left, typing, line) = (0, 0, false, false);
-        Self { offset, ended, typed, left, typing, line, until: None, answered: None }
+        let (taken_by, until, answered) = (None, None, None);
+        Self { offset, ended, taken_by, typed, left, typing, line, until, answered }
     }
 }
 

@@ -6,7 +6,7 @@ use farwire_link::inner::sealed::{BATCH, Writer};
 use farwire_protocol::conversation::{Counts, message};
 use farwire_protocol::failure::Failure;
 use farwire_protocol::streams::run::Piece as PieceMessage;
-use farwire_protocol::streams::session::{Ended, TEXT, ToBridge};
+use farwire_protocol::streams::session::{Because, Ended, TEXT, ToBridge};
 use regex::bytes::Regex;
 use tokio::io::AsyncWrite;
 
@@ -60,12 +60,19 @@ pub(super) async fn answer<W: AsyncWrite + Unpin>(
         let until = taken.as_ref().map_or(u64::MAX, |taken| taken.at);
         let until = before.until.map_or(until, |at| at.min(until));
         let until = before.answered.map_or(until, |(at, _)| at.min(until));
-        let mut since = marks
-            .commands()
-            .filter(|command| command.number > before.ended && command.start <= until);
+        let since = |number| {
+            let commands = marks.commands();
+            commands.filter(move |command| command.number > number && command.start <= until)
+        };
+        // What ran when it was typed is none of it once something else has begun.
+        let own = before.taken_by.filter(|by| since(*by).next().is_some());
+        let mut since = since(own.unwrap_or(before.ended));
         let first = since.next()?;
-        let last = since.next_back().unwrap_or(first);
-        Some((last.clone(), first.start.max(before.offset)))
+        let mut last = since.next_back().unwrap_or(first).clone();
+        if because != Because::Ended && before.taken_by.is_some_and(|by| last.number <= by) {
+            last.exit = None;
+        }
+        Some((last, first.start.max(before.offset)))
     });
     let end = before.answered.map_or_else(|| job.spool.stats().end, |(at, _)| at);
     // Output after somebody else has typed may be theirs, if nobody waited for it or they ended the

@@ -69,6 +69,8 @@ pub(super) async fn begin(
         left: all as u64,
         typing: true,
         line: is_line(&keys),
+        // Keys without the end of a line are for what runs.
+        taken_by: terminal.taken_by().filter(|_| ends_line(&keys)),
         ..Sent::at(job.spool.end(), ended)
     };
     // Another copy of the request may have got this far meanwhile: only one of them types.
@@ -261,6 +263,11 @@ fn check_lines(keys: &[Part]) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+/// Whether a shell may take a command from it.
+fn ends_line(keys: &[Part]) -> bool {
+    keys.iter().any(|part| part.bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n')))
 }
 
 /// Whether this is a single line, with its end.

@@ -103,18 +103,18 @@ async fn wait(waiting: Waiting<'_>, mut until: Option<Awaited>, deadline: Instan
         if over {
             return Because::Ended;
         }
-        let (through, waiting) = terminal.marks(|marks| through(marks, waiting.now()));
-        if through && until.is_none() {
+        let come = terminal.marks(|marks| progress(marks, waiting.now()));
+        if come.through && until.is_none() {
             // The prompt follows in a moment, and anything else that was typed begins after it.
             let since = *ended_at.get_or_insert_with(Instant::now);
-            if sent.line || waiting || since.elapsed() > PROMPT {
+            if sent.line || come.waiting || since.elapsed() > PROMPT {
                 return Because::Ended;
             }
         } else {
             ended_at = None;
         }
         let quiet = said.elapsed();
-        if until.is_none() && !through && quiet >= QUIET {
+        if until.is_none() && !come.through && quiet >= QUIET {
             terminal.draw().await;
             // Marks of the shell may have arrived and not been read: check that before the state.
             let now = job.spool.stats().end;
@@ -131,9 +131,10 @@ async fn wait(waiting: Waiting<'_>, mut until: Option<Awaited>, deadline: Instan
                 }
                 // A shell that has not yet read what was typed still shows its old prompt.
                 Doing::Prompt if !taken_up() => {}
-                Doing::Prompt if marks || quiet >= SILENCE => {
-                    return if marks { Because::Waits } else { Because::Silence };
-                }
+                // It was typed to the command that has ended, and no other one follows.
+                Doing::Prompt if come.earlier => return Because::Ended,
+                Doing::Prompt if marks => return Because::Waits,
+                Doing::Prompt if quiet >= SILENCE => return Because::Silence,
                 // A program about which nothing else is known.
                 Doing::Running if quiet >= SILENCE && terminal.reads() => {
                     return Because::Silence;
@@ -157,10 +158,21 @@ async fn wait(waiting: Waiting<'_>, mut until: Option<Awaited>, deadline: Instan
     }
 }
 
-/// Whether a command has ended since, and the shell waits for the next one.
-fn through(marks: &Marks, sent: Sent) -> (bool, bool) {
+/// What has become of what was typed.
+struct Progress {
+    /// A command that it began has ended.
+    through: bool,
+    /// The command that ran when it was typed has ended, and none has begun since.
+    earlier: bool,
+    /// The shell waits for the next one.
+    waiting: bool,
+}
+
+fn progress(marks: &Marks, sent: Sent) -> Progress {
     let until = sent.until.unwrap_or(u64::MAX);
     let last = marks.commands().rfind(|command| command.start <= until);
-    let over = last.is_some_and(|last| last.end.is_some() && last.number > sent.ended);
-    (over, marks.phase() == marks::Phase::Waiting)
+    let last = last.filter(|last| last.end.is_some() && last.number > sent.ended);
+    let earlier = last.is_some_and(|last| sent.taken_by.is_some_and(|by| last.number <= by));
+    let waiting = marks.phase() == marks::Phase::Waiting;
+    Progress { through: last.is_some() && !earlier, earlier, waiting }
 }
