@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use farwire_protocol::streams::session::Request;
-use farwire_protocol::streams::session::{Limits, What};
+use farwire_protocol::streams::session::{Commands, Limits, What};
 use farwire_tests::hand::{agent, text};
 use farwire_tests::person::Person;
 use farwire_tests::{Era, Model, World, until};
@@ -268,6 +268,25 @@ async fn what_is_typed_while_a_command_runs_is_not_answered_with_its_exit() {
     a.send(s, vec![text(reads)], Duration::from_millis(500)).await.unwrap();
     let read = a.send(s, vec![text("for it\n")], wait).await.unwrap();
     assert_eq!(read.ended.command.unwrap().exit, Some(7), "no other command follows");
+}
+
+#[tokio::test]
+async fn several_lines_are_one_command_without_marks_in_its_output() {
+    let world = World::with_server("web-1").await;
+    let a = agent(&world, "a");
+    let s = a.open("w", "bash").await;
+    a.send(s, vec![text("true\n")], Duration::from_secs(60)).await.unwrap();
+    let lines = "echo a\nfalse\necho c\n";
+    let answer = a.send(s, vec![text(lines)], Duration::from_secs(60)).await.unwrap();
+    let output = String::from_utf8_lossy(&answer.pieces[0].bytes).into_owned();
+    assert_eq!(output, "a\r\nc\r\n");
+    let named = until("its text", async || {
+        let asked = Commands { session: s, limit: 1, before: None };
+        let ended = a.ask(&Request::Commands(asked)).await.unwrap().ended;
+        ended.commands.and_then(|mut commands| commands.pop()).and_then(|last| last.text)
+    })
+    .await;
+    assert_eq!(named, "echo a\nfalse\necho c");
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@
 //!
 //! One state machine reads every byte once, mostly by looking for the next ESC.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -394,6 +395,38 @@ impl ShellCommand {
     /// How long ago it began, if that is known.
     pub(crate) fn age(&self) -> Option<Duration> {
         Some(boottime().saturating_sub(self.began?))
+    }
+}
+
+/// Output without the marks of this nonce, which stand within it where one line has several
+/// commands.
+pub(crate) fn without_marks<'a>(output: &'a [u8], nonce: Option<&str>) -> Cow<'a, [u8]> {
+    const MARK: &[u8] = b"\x1b]133;";
+    let Some(nonce) = nonce else { return Cow::Borrowed(output) };
+    let (mut left, mut rest): (Option<Vec<u8>>, _) = (None, output);
+    for at in memchr::memmem::find_iter(output, MARK) {
+        let mark = output.get(at..).unwrap_or_default();
+        let end = mark.iter().take(LONGEST).position(|byte| *byte == 0x07);
+        // The end of one that was cut off is not there.
+        let length = end.map_or(mark.len(), |end| end + 1);
+        let own = mark.get(MARK.len()..length).unwrap_or_default().splitn(3, |byte| *byte == b';');
+        let own = own.skip(1).any(|part| {
+            let part = part.strip_suffix(b"\x07").unwrap_or(part);
+            part == nonce.as_bytes()
+        });
+        if own {
+            let before = output.len() - rest.len();
+            let kept = left.get_or_insert_with(Vec::new);
+            kept.extend_from_slice(output.get(before..at).unwrap_or_default());
+            rest = mark.get(length..).unwrap_or_default();
+        }
+    }
+    match left {
+        Some(mut left) => {
+            left.extend_from_slice(rest);
+            Cow::Owned(left)
+        }
+        None => Cow::Borrowed(output),
     }
 }
 

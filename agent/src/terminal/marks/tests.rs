@@ -168,3 +168,13 @@ fn of_what_an_earlier_agent_has_read_nobody_knows_when_it_came() {
     let [first, second] = [0, 1].map(|at| marks.commands().nth(at).unwrap().duration());
     assert!(first.is_none() && second.is_some());
 }
+
+#[test]
+fn marks_within_the_output_of_a_line_are_none_of_it() {
+    let output = b"a\r\n\x1b]133;C;n0nce;2\x07b\x1b]133;C;other;2\x07\x1b]133;E;n0nce\x07c";
+    let left = without_marks(output, Some("n0nce"));
+    assert_eq!(left, b"a\r\nb\x1b]133;C;other;2\x07c".as_slice());
+    assert_eq!(without_marks(output, None), output.as_slice());
+    assert_eq!(without_marks(b"x\x1b]133;C;n0nce;2", Some("n0nce")), b"x".as_slice());
+    assert_eq!(without_marks(b"plain", Some("n0nce")), b"plain".as_slice());
+}

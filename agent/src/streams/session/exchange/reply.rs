@@ -1,5 +1,6 @@
 //! The answer to an exchange: the output of its commands, or else all output since.
 
+use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
 use farwire_link::inner::sealed::{BATCH, Writer};
@@ -18,6 +19,7 @@ use crate::streams::context::finish;
 use crate::streams::context::link_lost;
 use crate::streams::session::answer::{over_at, show, state_of};
 use crate::terminal::Sent;
+use crate::terminal::marks::without_marks;
 
 /// The longest [`preamble`].
 const PREAMBLE: usize = 1024;
@@ -91,15 +93,16 @@ pub(super) async fn answer<W: AsyncWrite + Unpin>(
         let limit = usize::try_from(to.saturating_sub(from)).unwrap_or(PREAMBLE).min(PREAMBLE);
         from += preamble(&job.spool.bytes_from(from, limit).bytes);
     }
+    let nonce = terminal.nonce.as_deref().filter(|_| command.is_some() && !looking);
     let length = to.saturating_sub(from);
     let budget = u64::from(budget.min(BUDGET));
     let mut counts = Counts::default();
     if length <= budget {
-        piece(job, from, length, &mut counts, writer).await?;
+        piece(job, from..to, nonce, &mut counts, writer).await?;
     } else {
         let head = budget / 3;
-        piece(job, from, head, &mut counts, writer).await?;
-        piece(job, to - (budget - head), budget - head, &mut counts, writer).await?;
+        piece(job, from..from + head, nonce, &mut counts, writer).await?;
+        piece(job, to - (budget - head)..to, nonce, &mut counts, writer).await?;
     }
     let ended = Ended {
         because: Some(because),
@@ -124,23 +127,26 @@ fn preamble(bytes: &[u8]) -> u64 {
     FISH.find(bytes).map_or(0, |found| found.len() as u64)
 }
 
+/// Sends a part of the log, without the marks of this nonce.
 async fn piece<W: AsyncWrite + Unpin>(
     job: &Arc<Job>,
-    from: u64,
-    length: u64,
+    part: Range<u64>,
+    nonce: Option<&str>,
     counts: &mut Counts,
     writer: &mut Writer<W>,
 ) -> Result<(), Failure> {
-    let piece = job.spool.bytes_from(from, usize::try_from(length).unwrap_or(0));
+    let length = part.end.saturating_sub(part.start);
+    let piece = job.spool.bytes_from(part.start, usize::try_from(length).unwrap_or(0));
+    let bytes = without_marks(&piece.bytes, nonce);
     let head = PieceMessage {
         first_line: piece.first_line,
-        length: u32::try_from(piece.bytes.len()).unwrap_or(u32::MAX),
+        length: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
         starts_within: Some(piece.starts_within),
         ends_within: Some(piece.ends_within),
         offset: piece.offset,
     };
     writer.message(&message(&ToBridge::Piece(head)));
-    for part in piece.bytes.chunks(BATCH) {
+    for part in bytes.chunks(BATCH) {
         writer.data(TEXT, part);
         counts.add(TEXT, part.len()).expect("a piece is small");
         writer.flush().await.map_err(|_| link_lost())?;
