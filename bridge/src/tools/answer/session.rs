@@ -66,7 +66,7 @@ pub(in crate::tools) fn input_answer(id: ShortId, answer: &SessionReply, budget:
     let omitted = answer.ended.omitted.is_some();
     let total = Total {
         lines: match answer.pieces.last() {
-            Some(last) if omitted => last.first_line + lines,
+            Some(last) if omitted => last.first_line.saturating_sub(1) + self::lines(&last.bytes),
             _ => first.saturating_sub(1) + lines,
         },
         ..Total::default()
