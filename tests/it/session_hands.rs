@@ -393,7 +393,7 @@ async fn a_device_that_is_removed_types_no_more_and_keeps_no_lease() {
     let person = user(&world);
     let model = second_device(&world, &Surface::AiLocal).await;
     let leased = model.open("leased", "exec cat").await;
-    model.does(leased, Action::Attach(3_600_000)).await.unwrap();
+    model.does(leased, Action::Acquire(3_600_000)).await.unwrap();
     let (gate, file) = (world.path("gate"), world.path("typed"));
     let program = format!(
         "stty raw -echo; echo ready; until [ -e {} ]; do sleep 0.05; done; exec cat > {}",
@@ -427,7 +427,7 @@ async fn a_device_that_is_removed_types_no_more_and_keeps_no_lease() {
     let (sent, rights) = tokio::join!(sending, removing);
     assert!(sent.is_err(), "{sent:?}");
     let transfer = rights.transfer.unwrap();
-    assert_eq!(transfer.way, LeaseChange::Detached);
+    assert_eq!(transfer.way, LeaseChange::Released);
     assert_eq!(transfer.reason.as_deref(), Some("its device was removed"));
     person.send(session, vec![text("END")], LONG).await.unwrap();
     let typed = until("the end", async || {
