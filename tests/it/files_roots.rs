@@ -22,23 +22,24 @@ async fn restart_with(world: &mut World, dir: &Path) {
 /// has arrived.
 async fn syncing(world: &World) -> Child {
     let here = world.path("here");
-    fs::create_dir(&here).unwrap();
-    fs::write(here.join("big"), bytes(64 << 20)).unwrap();
+    fs::create_dir(&here).expect("a directory");
+    fs::write(here.join("big"), bytes(64 << 20)).expect("a file");
     let (here, root) = (here.display().to_string(), world.in_root("").display().to_string());
     let there = format!("web-1:{root}");
     let sync = world.farwire_command(&["files", "sync", "--delete", &here, &there]).spawn();
     until("a part", async || {
-        let entries = fs::read_dir(&root).unwrap().flatten();
+        let entries = fs::read_dir(&root).into_iter().flatten().flatten();
         let largest = entries.map(|entry| entry.metadata().map_or(0, |is| is.len())).max();
         largest.filter(|size| *size > 4 << 20)
     })
     .await;
-    sync.unwrap()
+    sync.expect("it starts")
 }
 
 /// The exit code of a command, and what it has said.
 async fn ended(child: Child) -> (Option<i32>, String) {
-    let output = timeout(PATIENCE, child.wait_with_output()).await.expect("it ends").unwrap();
+    let output = timeout(PATIENCE, child.wait_with_output()).await.expect("it ends");
+    let output = output.expect("it can be waited for");
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 

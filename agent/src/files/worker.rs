@@ -163,15 +163,14 @@ impl Worker {
     /// another directory now.
     async fn running(&self) -> Result<Arc<Running>, Failure> {
         let mut state = self.state.lock().await;
-        if let Some(running) = state.running.take().filter(|one| !one.gone.is_cancelled()) {
-            if self.has_moved(&mut state, running.root).await {
-                self.retire(&running).await;
-                (state.started, state.short) = (None, 0);
-            } else {
-                state.running = Some(running.clone());
+        if let Some(running) = state.running.clone().filter(|one| !one.gone.is_cancelled()) {
+            if !self.has_moved(&mut state, running.root).await {
                 return Ok(running);
             }
+            self.retire(&running).await;
+            (state.started, state.short) = (None, 0);
         }
+        state.running = None;
         if let Some(started) = state.started {
             let long = started.elapsed() > SHORT;
             state.short = if long { 0 } else { state.short + 1 };

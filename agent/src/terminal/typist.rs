@@ -18,7 +18,8 @@ pub(crate) struct Typist {
 }
 
 impl Terminal {
-    /// The typist of this conversation. `returns` says that the client has had a stream of it before.
+    /// The typist of this conversation. `returns` says that the client has had a stream of it
+    /// before.
     ///
     /// # Errors
     ///

@@ -40,7 +40,7 @@ impl RootPath {
     /// `no_root` if it is another directory.
     pub(super) fn bind(&mut self, root: &Root) -> Result<(), Failure> {
         match self {
-            Self::Known(path) if *path == root.path.0 => {}
+            Self::Known(path) if is_same_path(path, &root.path) => {}
             Self::Known(_) => {
                 let text = format!("root `{}` is another directory by now", root.name);
                 return Err(Failure::new(Kind::NoRoot, text)
@@ -50,6 +50,13 @@ impl RootPath {
         }
         Ok(())
     }
+}
+
+/// Whether two absolute paths name one directory: slashes at their ends say nothing.
+pub(super) fn is_same_path(one: &[u8], other: &[u8]) -> bool {
+    let plain = |path: &[u8]| path.iter().rposition(|&byte| byte != b'/');
+    let (one_end, other_end) = (plain(one), plain(other));
+    one_end == other_end && one_end.is_none_or(|end| one.get(..=end) == other.get(..=end))
 }
 
 #[cfg(test)]
@@ -68,7 +75,8 @@ mod tests {
         let mut path = RootPath::Unknown;
         path.bind(&root(b"/a")).unwrap();
         assert_eq!(path, RootPath::Known(b"/a".to_vec()));
-        path.bind(&root(b"/a")).unwrap();
+        path.bind(&root(b"/a//")).unwrap();
+        assert_eq!(path.bind(&root(b"/")).unwrap_err().kind, Kind::NoRoot);
         assert_eq!(path.bind(&root(b"/b")).unwrap_err().kind, Kind::NoRoot);
         path.bind(&root(b"/a")).unwrap();
     }

@@ -13,6 +13,7 @@ use farwire_protocol::outer::valid_name;
 use farwire_protocol::quote::{quote, unquote};
 use farwire_protocol::streams::files::{Enter, Root};
 
+use super::expected::is_same_path;
 use super::{Files, RootPath, RootRequest, roots};
 use crate::client::{Client, Server};
 
@@ -39,7 +40,7 @@ impl Place {
 
     /// Whether both are in the same root of one server.
     pub(super) fn is_beside(&self, other: &Self) -> bool {
-        self.root == other.root && self.root_path == other.root_path
+        self.root == other.root && is_same_path(&self.root_path, &other.root_path)
     }
 
     /// The path on the server, for people and models: it can be given back.

@@ -49,20 +49,20 @@ pub(super) struct Refusal {
 
 /// Makes lines of what is read.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(super) struct LineReader {
     limit: usize,
     line: Vec<u8>,
     /// The line is longer than the limit.
     long: Option<IdScan>,
 }
 
-impl Default for Lines {
+impl Default for LineReader {
     fn default() -> Self {
         Self::with_limit(LIMIT)
     }
 }
 
-impl Lines {
+impl LineReader {
     fn with_limit(limit: usize) -> Self {
         Self { limit, line: Vec::new(), long: None }
     }

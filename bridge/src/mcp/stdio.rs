@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::handler::Handler;
-use super::lines::{Decoded, Line, Lines, Refusal, decode};
+use super::lines::{Decoded, Line, LineReader, Refusal, decode};
 use super::parent;
 use crate::tools::seat::Seat;
 
@@ -76,7 +76,7 @@ struct LineTransport {
     input: StdioReader,
     /// What has been read at once.
     read: Vec<u8>,
-    lines: Lines,
+    lines: LineReader,
     /// Lines that have been read and not yet been looked at.
     waiting: VecDeque<Line>,
     /// All that is written, by the handler and here: one line after the other.
@@ -93,7 +93,7 @@ impl LineTransport {
         Self {
             input,
             read: vec![0; READ],
-            lines: Lines::default(),
+            lines: LineReader::default(),
             waiting: VecDeque::new(),
             output: AsyncRwTransport::new_server(tokio::io::empty(), output),
             answering: None,

@@ -237,6 +237,7 @@ impl Watched {
             return Ok(());
         }
         tree.walk(&path, EVERYTHING, &mut |visited| {
+            tree.listener().check_after_name()?;
             let failed = |error| fault(&path.join(visited.at.as_bytes()), error);
             let what = visited.what().map_err(failed)?;
             if what != Some(What::Directory) {

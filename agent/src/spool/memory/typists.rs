@@ -37,8 +37,8 @@ impl Memory {
         self.head().typists.get(place % TYPISTS)
     }
 
-    /// The slot of a typist: its own from before, or the next one that is not `taken`, a mask with a
-    /// bit for each slot. Returns `None` if there is none. Whether bytes of a client that was here
+    /// The slot of a typist: its own from before, or the next one that is not `taken`, a mask with
+    /// a bit for each slot. Returns `None` if there is none. Whether bytes of a client that was here
     /// before (`returns`) were taken is unknown where its slot was given away, or an agent died in
     /// the middle.
     pub(crate) fn seat(&self, id: [u8; 16], returns: bool, taken: u64) -> Option<TypistSlot> {

@@ -8,7 +8,7 @@ use super::*;
 const SMALL: usize = 200;
 
 fn lines(pieces: &[&[u8]]) -> Vec<Line> {
-    let (mut machine, mut lines) = (Lines::with_limit(SMALL), VecDeque::new());
+    let (mut machine, mut lines) = (LineReader::with_limit(SMALL), VecDeque::new());
     for piece in pieces {
         machine.push(piece, &mut lines);
     }
