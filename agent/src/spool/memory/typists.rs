@@ -38,9 +38,9 @@ impl Memory {
     }
 
     /// The slot of a typist: its own from before, or the next one that is not `taken`, a mask with
-    /// a bit for each slot. Returns `None` if there is none. Whether bytes of a client that was here
-    /// before (`returns`) were taken is unknown where its slot was given away, or an agent died in
-    /// the middle.
+    /// a bit for each slot. Returns `None` if there is none. Whether bytes of a client that was
+    /// here before (`returns`) were taken is unknown where its slot was given away, or an agent
+    /// died in the middle.
     pub(crate) fn seat(&self, id: [u8; 16], returns: bool, taken: u64) -> Option<TypistSlot> {
         let number = u128::from_ne_bytes(id);
         let id = [number as u64, (number >> 64) as u64];
