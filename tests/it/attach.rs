@@ -322,6 +322,7 @@ async fn a_stream_of_an_earlier_generation_is_refused_after_a_restart_too() {
     world.kill_agent("web-1").await;
     world.start_agent("web-1").await;
     let user = hand::user(&world);
+    user.look(session).await;
     let conversation = random_nonce().unwrap();
     let _later = user.attach_again(session, false, (conversation, 7)).await;
     let refusal = user.knock(session, false, conversation, 5).await.refusal().await;

@@ -543,7 +543,7 @@ async fn ambiguous_active_session_blocks_default_targeting() {
         ("session_command_status", json!({})),
     ] {
         let text = refused(&mut model, tool, arguments, "ambiguous_session").await;
-        assert!(text.contains("s1 (web-1/a)") && text.contains("s2 (web-1/b)"), "{text}");
+        assert!(text.contains("s1 (web-1/a, ") && text.contains("s2 (web-1/b, "), "{text}");
     }
     ok(&mut model, "session_set_active", json!({"session": "s2"})).await;
     let text = ok(&mut model, "session_diagnostics", json!({})).await;

@@ -81,7 +81,7 @@ async fn what_could_not_be_read_is_named_and_the_exit_code_says_so() {
     let size = world.farwire(&["files", "du", "web-1"]).await;
     assert!(size.text().contains("3 files  0 directories"), "{size:?}");
     let pattern = world.farwire(&["files", "search", "(", "web-1"]).await;
-    assert!(pattern.stderr.contains("; -F takes it as plain text"), "{pattern:?}");
+    assert!(pattern.stderr.contains("; `fixed` takes it literally"), "{pattern:?}");
     if rustix::process::geteuid().is_root() {
         eprintln!("skipped: root reads everything");
         return;

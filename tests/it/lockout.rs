@@ -108,7 +108,7 @@ async fn stops_with_its_device(arguments: &[&str], files: u32) -> World {
     assert_eq!(done.code, 0, "{done:?}");
     let output = work.wait_with_output().await.unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("error[not_authorized]"), "{stderr}");
+    assert!(stderr.contains("this device was locked out of the server"), "{stderr}");
     let audit = world.path("web-1").join("files.audit");
     until("the work to have ended", async || {
         let lines = std::fs::read_to_string(&audit).unwrap_or_default();

@@ -286,7 +286,8 @@ async fn several_lines_are_one_command_without_marks_in_its_output() {
         ended.commands.and_then(|mut commands| commands.pop()).and_then(|last| last.text)
     })
     .await;
-    assert_eq!(named, "echo a\nfalse\necho c");
+    // Every text of a peer is one line.
+    assert_eq!(named, "echo a false echo c");
 }
 
 #[tokio::test]

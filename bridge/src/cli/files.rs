@@ -113,9 +113,6 @@ impl Files {
             (Kind::DirectoryNotEmpty, None, Self::Rm(_)) => {
                 "--recursive removes the directory with everything in it"
             }
-            (Kind::InvalidArgument, Some(hint), Self::Search(_)) if hint.contains("say fixed") => {
-                "it is a regular expression as in ripgrep; -F takes it as plain text"
-            }
             _ => return failure,
         };
         failure.with_hint(hint)

@@ -209,5 +209,5 @@ fn on_a_full_disk_the_oldest_changes_make_room() {
     assert!(!undo.free(&mut undo.index(), 0), "nothing is left to be forgotten");
     let full = store_failure(rustix::io::Errno::NOSPC);
     assert_eq!(full.kind, Kind::DiskFull);
-    assert!(full.message.contains("disk is full"), "{full}");
+    assert!(full.message.contains("undo store is full"), "{full}");
 }

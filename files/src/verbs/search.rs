@@ -165,7 +165,7 @@ fn matcher(search: &Search) -> Result<RegexMatcher, Failure> {
         .build(&search.pattern)
         .map_err(|error| {
             Failure::new(Kind::InvalidArgument, format!("the pattern cannot be used: {error}"))
-                .with_hint("it is a regular expression as in ripgrep; set fixed for literal text")
+                .with_hint("it is a regular expression as in ripgrep; `fixed` takes it literally")
         })
 }
 

@@ -31,7 +31,7 @@ const TOLD: Duration = Duration::from_secs(1);
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileCopy {
-    /// SERVER:PATH, or an absolute path on this computer.
+    /// SERVER:PATH, or an absolute local path.
     pub from: String,
     /// As `from`.
     pub to: String,

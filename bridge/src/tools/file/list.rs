@@ -26,7 +26,7 @@ pub struct FileList {
     pub server: String,
     /// Directory (default: the root).
     pub path: Option<String>,
-    /// Pattern, e.g. **/*.rs; searches all levels.
+    /// Pattern, e.g. **/*.rs; all levels.
     pub glob: Option<String>,
     /// Levels (default 1).
     pub depth: Option<u32>,

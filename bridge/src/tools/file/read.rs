@@ -35,7 +35,7 @@ impl Tool for FileRead {
     const NAME: &'static str = "file_read";
     const TITLE: &'static str = "Read file";
     const ABOUT: &'static str = "Read a file on a server: numbered lines, or the image. The header has rev for \
-        file_write and file_edit, and the call that reads the rest.";
+        file_write and file_edit, and the call for the rest.";
     const EFFECT: Effect = Effect::READS;
 
     async fn call(self, seat: &Seat, caller: &Caller) -> Result<String, Failure> {

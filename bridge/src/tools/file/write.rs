@@ -19,7 +19,7 @@ use crate::verbs::files::write::Write;
 pub struct FileWrite {
     /// Server name.
     pub server: String,
-    /// Path on the server; missing directories are made.
+    /// Path on the server; directories are made.
     pub path: String,
     /// The whole text.
     pub content: String,

@@ -39,7 +39,7 @@ pub struct SessionOpen {
     pub cols: Option<u16>,
     /// Rows (default 40).
     pub rows: Option<u16>,
-    /// Close after this many idle seconds.
+    /// Close after idle seconds.
     pub idle: Option<f64>,
 }
 

@@ -24,7 +24,7 @@ pub struct SessionSend {
     pub text: Option<String>,
     /// Press Enter after text (default true).
     pub enter: Option<bool>,
-    /// Name of a stored secret to type unseen.
+    /// Stored secret to type unseen, by name.
     pub secret: Option<String>,
     /// Then these keys: ctrl-c, up, f5, escape …
     pub keys: Option<Vec<String>>,
