@@ -258,7 +258,7 @@ async fn a_rule_that_is_held_back_and_released_late_does_not_undo_a_later_one() 
     let (world, hostile) = betrayed().await;
     let user = user(&world);
     let session = user.open("work", "exec cat").await;
-    hostile.plan(hostile.opened(), Mischief::Detain(100, Reset::Overloaded));
+    hostile.plan(0, Mischief::Detain(100, Reset::Overloaded));
     user.does(session, Action::Rule(TypingRule::Shared)).await.expect("a later copy passes");
     let status = user.does(session, Action::Rule(TypingRule::UserOnly)).await.expect("it passes");
     assert_eq!(status.typing.expect("it is told").rule, TypingRule::UserOnly);

@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 /// The signals that end a command.
 pub(crate) const ENDING: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 
-/// How long closing the connections may take.
-const FAREWELL: Duration = Duration::from_millis(100);
+/// How long closing the connections may take. It takes a few milliseconds, unless the processor is
+/// busy.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Whether Ctrl-C is for a program that runs in the foreground.
 static LENT: AtomicBool = AtomicBool::new(false);
@@ -33,7 +34,7 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| Failure::new(Kind::ResourceExhausted, format!("no runtime: {error}")))
 }
 
-/// Carries out a command. Each of `signals` ends the process, after `close` or 100 ms.
+/// Carries out a command. Each of `signals` ends the process, after `close` or 1 s.
 ///
 /// # Errors
 ///
