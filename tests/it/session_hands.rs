@@ -359,7 +359,7 @@ async fn a_name_stands_for_ones_own_session_before_that_of_another_device() {
     let world = World::with_server("web-1").await;
     let person = user(&world);
     let model = second_device(&world, &Surface::AiLocal).await;
-    for n in 0..8 {
+    for n in 0..4 {
         let name = format!("n{n}");
         let start = person.start(&name, "echo genuine; exec cat").await;
         let opened = |reply: SessionReply| reply.ended.status.session;
